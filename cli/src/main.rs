@@ -1,0 +1,3 @@
+//! The `mcp-runtime` command.
+
+fn main() {}

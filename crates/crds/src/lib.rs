@@ -1,0 +1,1 @@
+//! The custom resources MCPServer, MCPAccessGrant and MCPAgentSession.

@@ -1,0 +1,1 @@
+//! Ids, events and policy: the words every other crate speaks. No I/O, no runtime, no clock.

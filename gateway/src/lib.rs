@@ -1,0 +1,1 @@
+//! The governed MCP reverse proxy, as a sidecar or in one process with the rest.

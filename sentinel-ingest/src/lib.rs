@@ -1,0 +1,1 @@
+//! Events over HTTP, authenticated per namespace, into the queue.

@@ -1,0 +1,1 @@
+//! Queue into the store, each event counted once.

@@ -1,0 +1,1 @@
+//! Load generators and helpers for the end-to-end suites.
