@@ -1,1 +1,20 @@
-//! Ids, events and policy: the words every other crate speaks. No I/O, no runtime, no clock.
+//! The words every other crate speaks: ids, the event, positions in a queue, and the answers of analytics queries.
+//!
+//! Nothing here does I/O, knows a runtime or reads a clock. Whatever crosses a process boundary is defined here or in
+//! `crds`, and only there.
+
+pub mod analytics;
+pub mod delivery;
+pub mod event;
+pub mod ids;
+pub mod operations;
+pub mod time;
+
+mod json_text;
+mod text_enum;
+
+pub use delivery::{EventBatch, Position, Span};
+pub use event::columns::{COLUMNS, Column, Kind, Value};
+pub use event::{Decision, Era, Event, EventFault, FaultCode, Identity, Outcome, Payload, ResponseKind};
+pub use ids::{EventId, Namespace, ServerName, SpanId, TraceId};
+pub use time::Timestamp;
