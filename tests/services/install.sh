@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Installs the third-party MCP components the tests run: the official TypeScript and Python SDKs, and
+# server-everything, all at the versions pinned beside this script.
+#
+#   tests/services/install.sh             installs what is missing, prints the folder
+#   tests/services/install.sh node        only the npm packages
+#   tests/services/install.sh python      only the two Python environments
+#
+# Everything lands in ${MCP_RUNTIME_SERVICES:-<repository>/.services}. Each part leaves a stamp with the digest of
+# its pins, so a second run changes nothing and takes milliseconds; several runs at once wait for each other.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+services=${MCP_RUNTIME_SERVICES:-$(cd "$here/../.." && pwd)/.services}
+mkdir -p "$services"
+services=$(cd "$services" && pwd)
+
+say() { printf '%s\n' "$*" >&2; }
+
+# Debian packages are installed only where that needs no question: by root, with apt at hand.
+need() {
+    local command=$1
+    shift
+    if eval "$command" >/dev/null 2>&1; then return; fi
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        say "error: missing $*; install it with your package manager and run this again"
+        exit 1
+    fi
+    say "installing $*"
+    DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+}
+
+digest() { cat "$@" | sha256sum | cut -d' ' -f1; }
+warm() { [ "$(cat "$1/.installed" 2>/dev/null)" = "$2" ]; }
+
+install_node() {
+    local pins
+    pins=$(digest "$here"/npm/package.json "$here"/npm/package-lock.json "$here"/npm/load.mjs)
+    if warm "$services/npm" "$pins"; then return; fi
+    need 'node --version' nodejs
+    need 'npm --version' npm
+    local major
+    major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
+    if [ "$major" -lt 20 ]; then
+        say "error: node $(node --version) is too old; the SDK clients need 20 or newer"
+        exit 1
+    fi
+    say "installing npm packages into $services/npm"
+    rm -rf "$services/npm"
+    mkdir -p "$services/npm"
+    cp "$here"/npm/package.json "$here"/npm/package-lock.json "$here"/npm/load.mjs "$services/npm/"
+    (cd "$services/npm" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+    printf '%s\n' "$pins" >"$services/npm/.installed"
+}
+
+install_python() {
+    local name=$1 pins
+    pins=$(digest "$here/python/$name.txt")
+    if warm "$services/$name" "$pins"; then return; fi
+    need 'python3 --version' python3
+    need 'python3 -c "import ensurepip, venv"' python3-venv
+    say "installing Python packages into $services/$name"
+    rm -rf "${services:?}/$name"
+    python3 -m venv "$services/$name"
+    "$services/$name/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --requirement "$here/python/$name.txt" >&2
+    printf '%s\n' "$pins" >"$services/$name/.installed"
+}
+
+part=${1:-all}
+case $part in
+all | node | python) ;;
+*)
+    say "usage: install.sh [all|node|python]"
+    exit 2
+    ;;
+esac
+
+exec 9>"$services/.lock"
+flock 9
+if [ "$part" != python ]; then install_node; fi
+if [ "$part" != node ]; then
+    install_python mcp2
+    install_python mcp1
+fi
+printf '%s\n' "$services"
