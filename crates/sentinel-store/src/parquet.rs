@@ -1,0 +1,1 @@
+//! The embedded store: Parquet files, hot rows in memory, DataFusion.

@@ -1,0 +1,1 @@
+//! Mergeable summaries: latencies and distinct counts.
