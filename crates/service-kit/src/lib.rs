@@ -1,1 +1,35 @@
-//! Process start, tasks, shutdown, health, HTTP listener, problem bodies and telemetry. No domain words.
+//! What every service of the stack needs around its own work, and no word of that work.
+//!
+//! - [`run`] owns the process: runtime, telemetry, signals, exit code. [`ProcessArgs`] are its options.
+//! - [`Tasks`] starts named tasks in a [`Stage`], tells them when to stop, and hands out readiness flags, metrics, logs and the
+//!   clock. Clones share one state, so several services live in one process. [`Running`] is the owner's side: start, await, stop.
+//! - [`http`] serves an axum router or a hyper service with bounded headers, connections and drain; [`health`] is the admin side.
+//! - [`problem`] is the only mapping from faults to HTTP answers; [`trace`] carries W3C trace context into them.
+//! - [`logs`] keeps the newest log records readable in-process; [`telemetry`] writes them to standard error.
+//! - [`clock`] and [`backoff`] are the only places that read time and randomness.
+
+pub mod args;
+pub mod backoff;
+pub mod clock;
+pub mod error;
+pub mod health;
+pub mod http;
+pub mod logs;
+pub mod metrics;
+pub mod problem;
+mod random;
+pub mod readiness;
+mod run;
+pub mod tasks;
+pub mod telemetry;
+pub mod trace;
+
+pub use args::{ProcessArgs, parse_duration};
+pub use backoff::{Backoff, BackoffPolicy, Pause};
+pub use clock::{Clock, ManualClock};
+pub use logs::{LogFilter, LogLevel, LogRecord, LogStore};
+pub use metrics::Metrics;
+pub use problem::Problem;
+pub use readiness::ReadinessFlag;
+pub use run::run;
+pub use tasks::{Report, Running, Shutdown, Stage, Tasks};

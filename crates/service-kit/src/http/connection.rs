@@ -1,0 +1,196 @@
+//! Accepting connections, and each one's life.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1::Builder;
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::HttpLimits;
+use super::metrics::ListenerMetrics;
+use crate::tasks::Shutdown;
+
+/// Rest after the system could not accept, mostly for want of file descriptors: trying again at once would only burn the
+/// processor that could close some.
+const ACCEPT_REST: Duration = Duration::from_millis(200);
+
+/// After this much silence the kernel asks whether the client still exists.
+const KEEPALIVE_AFTER: Duration = Duration::from_mins(1);
+
+/// The whole answer to a connection beyond the bound; made once, for there is no time to lose on it.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+connection: close\r\ncontent-length: 79\r\n\r\n\
+{\"error\":\"too_many_connections\",\"message\":\"this listener has no connection left\"}";
+
+/// One listener's server.
+#[derive(Debug)]
+pub(super) struct Server {
+    name: &'static str,
+    metrics: ListenerMetrics,
+    slots: Arc<Semaphore>,
+    builder: Builder,
+    /// Open connections.
+    open: TaskTracker,
+    /// Ends when the server is dropped at the deadline, and the connections with it.
+    cut_off: CancellationToken,
+}
+
+impl Server {
+    pub(super) fn new(name: &'static str, limits: HttpLimits, metrics: ListenerMetrics) -> Self {
+        let mut builder = Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_read_timeout)
+            .max_header_size(limits.header_bytes_max);
+        let slots = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
+        Self {
+            name,
+            metrics,
+            slots,
+            builder,
+            open: TaskTracker::new(),
+            cut_off: CancellationToken::new(),
+        }
+    }
+
+    pub(super) async fn run<M, S, B>(self, listener: TcpListener, make_service: M, shutdown: Shutdown) -> anyhow::Result<()>
+    where
+        M: Fn(SocketAddr) -> S + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let _cut_off_when_dropped = self.cut_off.clone().drop_guard();
+        while let Some(accepted) = shutdown.or(listener.accept()).await {
+            match accepted {
+                Ok((stream, peer)) => match Arc::clone(&self.slots).try_acquire_owned() {
+                    Ok(slot) => self.start(stream, make_service(peer), slot, shutdown.clone()),
+                    Err(_full) => self.refuse(&stream),
+                },
+                Err(error) => self.rest_after(&error, &shutdown).await,
+            }
+        }
+        drop(listener);
+        self.open.close();
+        tracing::debug!(
+            listener = self.name,
+            connections = self.open.len(),
+            "listener closed; finishing requests"
+        );
+        self.open.wait().await;
+        Ok(())
+    }
+
+    fn start<S, B>(&self, stream: TcpStream, service: S, slot: OwnedSemaphorePermit, shutdown: Shutdown)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        tune(&stream);
+        self.metrics.accepted.inc();
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let place = Place::take(self.metrics.clone(), slot);
+        let cut_off = self.cut_off.clone();
+        self.open.spawn(async move {
+            let mut connection = pin!(connection);
+            let served = async {
+                tokio::select! {
+                    biased;
+                    ended = connection.as_mut() => ended,
+                    () = shutdown.requested() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
+            };
+            if let Some(Err(error)) = cut_off.run_until_cancelled(served).await {
+                place.metrics.broken(&error);
+                tracing::debug!(error = %crate::error::Chain(&error), "connection ended by a fault");
+            }
+        });
+    }
+
+    fn refuse(&self, stream: &TcpStream) {
+        self.metrics.refused.inc();
+        // An empty socket buffer takes these few bytes; if not, a closed connection says it as well.
+        let _as_far_as_it_goes = stream.try_write(REFUSAL);
+        tracing::debug!(listener = self.name, "connection refused at the bound");
+    }
+
+    async fn rest_after(&self, error: &io::Error, shutdown: &Shutdown) {
+        self.metrics.accept_errors.inc();
+        if matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+        ) {
+            // That one client went away while it waited; the listener is fine.
+            return;
+        }
+        tracing::warn!(listener = self.name, %error, "accepting a connection failed");
+        let _stopping = shutdown.or(tokio::time::sleep(ACCEPT_REST)).await;
+    }
+}
+
+/// A connection's place among the allowed ones; given back when dropped.
+#[derive(Debug)]
+struct Place {
+    metrics: ListenerMetrics,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(metrics: ListenerMetrics, slot: OwnedSemaphorePermit) -> Self {
+        metrics.open.inc();
+        Self { metrics, _slot: slot }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.open.dec();
+    }
+}
+
+/// Small answers leave at once, and clients that vanished are noticed. A connection works without either, so failing is fine.
+fn tune(stream: &TcpStream) {
+    let nodelay = stream.set_nodelay(true);
+    let keepalive = SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER));
+    if let Err(error) = nodelay.and(keepalive) {
+        tracing::debug!(%error, "setting socket options failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::REFUSAL;
+
+    #[test]
+    fn refusal_states_its_true_length() {
+        let text = std::str::from_utf8(REFUSAL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", body.len()))
+                || head.ends_with(&format!("content-length: {}", body.len()))
+        );
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
+}

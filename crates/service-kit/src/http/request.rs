@@ -1,0 +1,75 @@
+//! What [`serve`](super::serve) adds to each request: span, trace context, client address, metrics.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use ::http::Request;
+use axum::Router;
+use axum::extract::ConnectInfo;
+use futures::future::BoxFuture;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+use tracing::{Instrument as _, field};
+
+use super::metrics::ListenerMetrics;
+use crate::trace::{self, TraceContext};
+
+/// A router and what its requests share.
+#[derive(Clone, Debug)]
+pub(super) struct App {
+    router: Router,
+    metrics: ListenerMetrics,
+}
+
+impl App {
+    pub(super) fn new(router: Router, metrics: ListenerMetrics) -> Self {
+        Self { router, metrics }
+    }
+
+    pub(super) fn service(&self, peer: SocketAddr) -> AppService {
+        AppService { app: self.clone(), peer }
+    }
+}
+
+/// One connection's view of the router.
+#[derive(Clone, Debug)]
+pub(super) struct AppService {
+    app: App,
+    peer: SocketAddr,
+}
+
+impl Service<Request<Incoming>> for AppService {
+    type Response = axum::response::Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let started = Instant::now();
+        let context = TraceContext::accept(request.headers());
+        request.extensions_mut().insert(context);
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        let span = tracing::info_span!(
+            "request",
+            method = %request.method(),
+            path = request.uri().path(),
+            trace_id = %context.trace_id,
+            status = field::Empty,
+            latency_us = field::Empty,
+        );
+        let method = request.method().clone();
+        let App { router, metrics } = self.app.clone();
+        let recorded = span.clone();
+        let answer = async move {
+            let response = trace::scope(context, router.oneshot(request)).await?;
+            let (status, latency) = (response.status(), started.elapsed());
+            metrics.answered(&method, status, latency);
+            recorded.record("status", status.as_u16());
+            recorded.record("latency_us", u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+            tracing::debug!("request answered");
+            Ok(response)
+        };
+        Box::pin(answer.instrument(span))
+    }
+}
