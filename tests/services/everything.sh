@@ -6,4 +6,4 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 MCP_RUNTIME_SERVICES_INSTALLED=$("$here/install.sh" node)
 export MCP_RUNTIME_SERVICES_INSTALLED
-exec node "$here/everything.mjs" "$@"
+exec "$MCP_RUNTIME_SERVICES_INSTALLED/bin/node" "$here/everything.mjs" "$@"

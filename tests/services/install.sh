@@ -14,6 +14,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 services=${MCP_RUNTIME_SERVICES:-$(cd "$here/../.." && pwd)/.services}
 mkdir -p "$services"
 services=$(cd "$services" && pwd)
+node_version=22.23.3
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -37,21 +38,32 @@ warm() { [ "$(cat "$1/.installed" 2>/dev/null)" = "$2" ]; }
 install_node() {
     local pins
     pins=$(digest "$here"/npm/package.json "$here"/npm/package-lock.json "$here"/npm/load.mjs)
-    if warm "$services/npm" "$pins"; then return; fi
+    if warm "$services/npm" "$pins" && [ -x "$services/bin/node" ]; then return; fi
     need 'node --version' nodejs
     need 'npm --version' npm
-    local major
-    major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
-    if [ "$major" -lt 20 ]; then
-        say "error: node $(node --version) is too old; the SDK clients need 20 or newer"
-        exit 1
-    fi
     say "installing npm packages into $services/npm"
     rm -rf "$services/npm"
     mkdir -p "$services/npm"
     cp "$here"/npm/package.json "$here"/npm/package-lock.json "$here"/npm/load.mjs "$services/npm/"
     (cd "$services/npm" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+    link_node
     printf '%s\n' "$pins" >"$services/npm/.installed"
+}
+
+# The SDK clients need Node 20, and Debian 12 has 18. A newer one comes as an npm package then, without root.
+link_node() {
+    local node machine major
+    node=$(command -v node)
+    major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
+    if [ "$major" -lt 20 ]; then
+        machine=$(uname -m | sed 's/x86_64/x64/; s/aarch64/arm64/')
+        say "node $(node --version) is too old; installing $node_version into $services/node"
+        npm install --prefix "$services/node" --no-audit --no-fund --loglevel=error \
+            "node-linux-$machine@$node_version" >&2
+        node=$services/node/node_modules/node-linux-$machine/bin/node
+    fi
+    mkdir -p "$services/bin"
+    ln -sfn "$node" "$services/bin/node"
 }
 
 install_python() {

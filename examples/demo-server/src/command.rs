@@ -114,3 +114,19 @@ async fn stopped() {
         _ = terminate.recv() => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Command;
+
+    #[test]
+    fn help() {
+        let mut command = Command::command().term_width(100);
+        for name in ["serve", "drive"] {
+            let subcommand = command.find_subcommand_mut(name).expect("a subcommand of this name");
+            insta::assert_snapshot!(name, subcommand.clone().term_width(100).render_help());
+        }
+    }
+}
