@@ -10,25 +10,31 @@ use crate::telemetry::LogFormat;
 #[command(next_help_heading = "Process")]
 pub struct ProcessArgs {
     /// How log records are written to standard error.
-    #[arg(long, env = "MCP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
+    #[arg(long, env = "MCP_LOG_FORMAT", hide_env_values = true, value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
 
     /// Which log records are kept: a level, or a filter such as `info,sentinel_ingest=debug`.
-    #[arg(long, env = "MCP_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        env = "MCP_LOG",
+        hide_env_values = true,
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     pub log_level: String,
 
     /// Longest time the process may take to finish its work once asked to stop, such as `25s`. Keep it below the grace period
     /// of the pod.
-    #[arg(long, env = "MCP_SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = parse_duration, value_name = "DURATION")]
+    #[arg(long, env = "MCP_SHUTDOWN_TIMEOUT", hide_env_values = true, default_value = "25s", value_parser = parse_duration, value_name = "DURATION")]
     pub shutdown_timeout: Duration,
 
     /// How long the process says "not ready" before it stops accepting connections, such as `5s`. It is time for load
     /// balancers to look away, and does not count towards the shutdown timeout.
-    #[arg(long, env = "MCP_SHUTDOWN_DELAY", default_value = "0s", value_parser = parse_duration, value_name = "DURATION")]
+    #[arg(long, env = "MCP_SHUTDOWN_DELAY", hide_env_values = true, default_value = "0s", value_parser = parse_duration, value_name = "DURATION")]
     pub shutdown_delay: Duration,
 
     /// Number of worker threads [default: one per available core].
-    #[arg(long, env = "MCP_WORKER_THREADS", value_name = "COUNT")]
+    #[arg(long, env = "MCP_WORKER_THREADS", hide_env_values = true, value_name = "COUNT")]
     pub worker_threads: Option<NonZeroUsize>,
 }
 

@@ -157,7 +157,7 @@ mod tests {
     async fn a_pause_ends_at_shutdown() {
         let running = Tasks::for_test();
         let shutdown = running.tasks().shutdown(Stage::Pipeline);
-        let hour = Duration::from_secs(3_600);
+        let hour = Duration::from_hours(1);
         let mut backoff = Backoff::seeded(
             BackoffPolicy {
                 first: hour,

@@ -4,6 +4,7 @@
 //! services that bring their own and pay for nothing else. Both start a task in a stage and return the bound address; when the
 //! stage is asked to stop, they close the listener, let requests in flight finish, and close idle connections.
 
+mod body;
 mod connection;
 mod metrics;
 mod request;
@@ -19,6 +20,8 @@ use axum::extract::DefaultBodyLimit;
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use tokio::net::{TcpListener, TcpSocket};
+
+pub use body::{BodyIdle, IdleTimeout};
 
 use crate::tasks::{Stage, Tasks};
 use metrics::HttpMetrics;
@@ -38,6 +41,8 @@ pub struct HttpLimits {
     pub header_read_timeout: Duration,
     /// Bytes of a request body that axum extractors read; more gets 413. Not applied by [`serve_with`].
     pub body_bytes_max: usize,
+    /// Longest pause within a request body while it is being read; then reading fails. Not applied by [`serve_with`].
+    pub body_idle_timeout: Duration,
 }
 
 impl Default for HttpLimits {
@@ -47,6 +52,7 @@ impl Default for HttpLimits {
             header_bytes_max: 64 << 10,
             header_read_timeout: Duration::from_secs(30),
             body_bytes_max: 2 << 20,
+            body_idle_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -93,7 +99,11 @@ pub fn serve(
     stage: Stage,
 ) -> io::Result<SocketAddr> {
     let app = app.layer(DefaultBodyLimit::max(limits.body_bytes_max));
-    let shared = request::App::new(app, HttpMetrics::shared(tasks.metrics()).of_listener(name));
+    let shared = request::App::new(
+        app,
+        limits.body_idle_timeout,
+        HttpMetrics::shared(tasks.metrics()).of_listener(name),
+    );
     serve_with(name, listener, move |peer| shared.service(peer), limits, tasks, stage)
 }
 

@@ -22,6 +22,8 @@ pub mod readiness;
 mod run;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod trace;
 
 pub use args::{ProcessArgs, parse_duration};

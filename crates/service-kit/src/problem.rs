@@ -13,7 +13,7 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use serde::Serialize;
 
-pub use extract::{JsonBody, PathParams, QueryParams};
+pub use extract::{JsonBody, PathParams, QueryParams, RawBody};
 
 use crate::error::Chain;
 use crate::trace::{self, TraceId};
@@ -85,6 +85,10 @@ impl Problem {
             allow: allow.to_vec(),
             ..problem
         }
+    }
+
+    pub fn request_timeout(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
     }
 
     pub fn conflict(message: impl Into<String>) -> Self {

@@ -104,9 +104,9 @@ impl Tasks {
         }))
     }
 
-    /// Starts a task that runs until its stage is asked to stop.
+    /// Starts a task that runs until its stage is asked to stop, or until the stages in front of it have closed its queue.
     ///
-    /// Ending earlier, with an error or without, is a fault and stops the process: a loop that quietly ends leaves a service
+    /// Ending before the process stops, with an error or without, is a fault and stops the process: a loop that quietly ends leaves a service
     /// that looks well and does nothing. Once asked to stop, the task finishes what it holds and returns. It may be dropped at
     /// any await when the deadline passes.
     pub fn spawn<F>(&self, stage: Stage, name: impl Into<Cow<'static, str>>, task: F)
@@ -172,7 +172,8 @@ impl Tasks {
     }
 
     fn ended(&self, stage: Stage, task: Cow<'static, str>, early_end: EarlyEnd, outcome: Outcome) {
-        let asked = self.stage(stage).stop().is_cancelled();
+        // Intake is asked first. From then on a task may also end because those in front of it are gone and its queue is closed.
+        let asked = self.stage(Stage::Intake).stop().is_cancelled();
         let error = match outcome {
             Ok(Ok(())) if asked || early_end == EarlyEnd::Allowed => {
                 tracing::debug!(task = &*task, stage = stage.as_str(), "task finished");

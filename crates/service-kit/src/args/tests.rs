@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use clap::{Args as _, FromArgMatches as _};
+use clap::{CommandFactory as _, Parser as _};
 
 use super::{DurationError, ProcessArgs, parse_duration};
 
@@ -29,14 +29,20 @@ fn durations_refuse_what_is_unclear() {
 
 #[test]
 fn default_is_what_the_command_line_gives() {
-    let command = ProcessArgs::augment_args(clap::Command::new("probe"));
-    let matches = command.try_get_matches_from(["probe"]).unwrap();
-    let parsed = ProcessArgs::from_arg_matches(&matches).unwrap();
-    assert_eq!(format!("{parsed:?}"), format!("{:?}", ProcessArgs::default()));
+    let parsed = ProbeArgs::try_parse_from(["probe"]).unwrap();
+    assert_eq!(format!("{:?}", parsed.process), format!("{:?}", ProcessArgs::default()));
+}
+
+/// Does nothing.
+#[derive(clap::Parser)]
+#[command(name = "probe")]
+struct ProbeArgs {
+    #[command(flatten)]
+    process: ProcessArgs,
 }
 
 #[test]
 fn help_is_as_agreed() {
-    let mut command = ProcessArgs::augment_args(clap::Command::new("probe")).term_width(100);
+    let mut command = ProbeArgs::command().term_width(100);
     insta::assert_snapshot!(command.render_long_help());
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{Request, Response};
+use futures::FutureExt as _;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1::Builder;
 use hyper::service::Service;
@@ -18,8 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::HttpLimits;
 use super::metrics::ListenerMetrics;
+use super::{BACKLOG, HttpLimits};
 use crate::tasks::Shutdown;
 
 /// Rest after the system could not accept, mostly for want of file descriptors: trying again at once would only burn the
@@ -29,9 +30,14 @@ const ACCEPT_REST: Duration = Duration::from_millis(200);
 /// After this much silence the kernel asks whether the client still exists.
 const KEEPALIVE_AFTER: Duration = Duration::from_mins(1);
 
+/// How long a client may leave sent data unread before the kernel gives it up: otherwise it would hold its connection, and the
+/// answer, for good.
+#[cfg(target_os = "linux")]
+const UNREAD_MAX: Duration = Duration::from_mins(1);
+
 /// The whole answer to a connection beyond the bound; made once, for there is no time to lose on it.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-connection: close\r\ncontent-length: 79\r\n\r\n\
+connection: close\r\ncontent-length: 81\r\n\r\n\
 {\"error\":\"too_many_connections\",\"message\":\"this listener has no connection left\"}";
 
 /// One listener's server.
@@ -78,12 +84,16 @@ impl Server {
         let _cut_off_when_dropped = self.cut_off.clone().drop_guard();
         while let Some(accepted) = shutdown.or(listener.accept()).await {
             match accepted {
-                Ok((stream, peer)) => match Arc::clone(&self.slots).try_acquire_owned() {
-                    Ok(slot) => self.start(stream, make_service(peer), slot, shutdown.clone()),
-                    Err(_full) => self.refuse(&stream),
-                },
+                Ok((stream, peer)) => self.admit(stream, || make_service(peer), &shutdown),
                 Err(error) => self.rest_after(&error, &shutdown).await,
             }
+        }
+        // The kernel has told these clients that they are connected; closing the listener would reset them.
+        for _ in 0..BACKLOG {
+            let Some(Ok((stream, peer))) = listener.accept().now_or_never() else {
+                break;
+            };
+            self.admit(stream, || make_service(peer), &shutdown);
         }
         drop(listener);
         self.open.close();
@@ -94,6 +104,21 @@ impl Server {
         );
         self.open.wait().await;
         Ok(())
+    }
+
+    fn admit<S, B>(&self, stream: TcpStream, make_service: impl FnOnce() -> S, shutdown: &Shutdown)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        match Arc::clone(&self.slots).try_acquire_owned() {
+            Ok(slot) => self.start(stream, make_service(), slot, shutdown.clone()),
+            Err(_full) => self.refuse(&stream),
+        }
     }
 
     fn start<S, B>(&self, stream: TcpStream, service: S, slot: OwnedSemaphorePermit, shutdown: Shutdown)
@@ -170,13 +195,28 @@ impl Drop for Place {
     }
 }
 
-/// Small answers leave at once, and clients that vanished are noticed. A connection works without either, so failing is fine.
+/// Small answers leave at once, and clients that vanish or stop reading are noticed. A connection works without, so failing is
+/// fine.
 fn tune(stream: &TcpStream) {
-    let nodelay = stream.set_nodelay(true);
-    let keepalive = SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER));
-    if let Err(error) = nodelay.and(keepalive) {
+    let socket = SockRef::from(stream);
+    let tuned = stream
+        .set_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER)))
+        .and_then(|()| limit_unsent(&socket));
+    if let Err(error) = tuned {
         tracing::debug!(%error, "setting socket options failed");
     }
+}
+
+#[cfg(target_os = "linux")]
+fn limit_unsent(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_user_timeout(Some(UNREAD_MAX))
+}
+
+/// Other systems keep such a connection until it is closed; the bound on connections still holds.
+#[cfg(not(target_os = "linux"))]
+fn limit_unsent(_socket: &SockRef<'_>) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(test)]
@@ -188,8 +228,8 @@ mod tests {
         let text = std::str::from_utf8(REFUSAL).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(
-            head.contains(&format!("content-length: {}\r\n", body.len()))
-                || head.ends_with(&format!("content-length: {}", body.len()))
+            head.lines().any(|line| line == format!("content-length: {}", body.len())),
+            "{head}"
         );
         assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
     }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ::http::Request;
 use axum::Router;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use tower::ServiceExt as _;
 use tracing::{Instrument as _, field};
 
+use super::body::IdleTimeout;
 use super::metrics::ListenerMetrics;
 use crate::trace::{self, TraceContext};
 
@@ -20,12 +22,17 @@ use crate::trace::{self, TraceContext};
 #[derive(Clone, Debug)]
 pub(super) struct App {
     router: Router,
+    body_idle_timeout: Duration,
     metrics: ListenerMetrics,
 }
 
 impl App {
-    pub(super) fn new(router: Router, metrics: ListenerMetrics) -> Self {
-        Self { router, metrics }
+    pub(super) fn new(router: Router, body_idle_timeout: Duration, metrics: ListenerMetrics) -> Self {
+        Self {
+            router,
+            body_idle_timeout,
+            metrics,
+        }
     }
 
     pub(super) fn service(&self, peer: SocketAddr) -> AppService {
@@ -59,7 +66,12 @@ impl Service<Request<Incoming>> for AppService {
             latency_us = field::Empty,
         );
         let method = request.method().clone();
-        let App { router, metrics } = self.app.clone();
+        let App {
+            router,
+            body_idle_timeout,
+            metrics,
+        } = self.app.clone();
+        let request = request.map(|body| IdleTimeout::new(body, body_idle_timeout));
         let recorded = span.clone();
         let answer = async move {
             let response = trace::scope(context, router.oneshot(request)).await?;
