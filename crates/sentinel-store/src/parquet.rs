@@ -1,1 +1,3 @@
 //! The embedded store: Parquet files, hot rows in memory, DataFusion.
+
+pub mod schema;
