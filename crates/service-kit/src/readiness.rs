@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
@@ -34,17 +34,23 @@ pub(crate) struct Readiness(Arc<Mutex<Conditions>>);
 struct Conditions {
     next_id: u64,
     all: BTreeMap<u64, Condition>,
+    /// From now on conditions fall one after the other, which is no news.
+    stopping: bool,
 }
 
 impl Readiness {
     pub(crate) fn new() -> Self {
         let mut all = BTreeMap::new();
         all.insert(0, not_ready(Cow::Borrowed(STARTED), Cow::Borrowed("starting")));
-        Self(Arc::new(Mutex::new(Conditions { next_id: 1, all })))
+        Self(Arc::new(Mutex::new(Conditions {
+            next_id: 1,
+            all,
+            stopping: false,
+        })))
     }
 
     pub(crate) fn flag(&self, name: Cow<'static, str>) -> ReadinessFlag {
-        let mut conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut conditions = self.lock();
         let id = conditions.next_id;
         conditions.next_id += 1;
         conditions.all.insert(id, not_ready(name, Cow::Borrowed("not yet ready")));
@@ -58,12 +64,14 @@ impl Readiness {
         self.set(0, None);
     }
 
+    /// Not ready for good.
     pub(crate) fn set_stopping(&self) {
         self.set(0, Some(Cow::Borrowed("shutting down")));
+        self.lock().stopping = true;
     }
 
     pub(crate) fn report(&self) -> ReadyReport {
-        let conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let conditions = self.lock();
         let conditions: Vec<_> = conditions.all.values().cloned().collect();
         ReadyReport {
             ready: conditions.iter().all(|condition| condition.ready),
@@ -71,10 +79,15 @@ impl Readiness {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Conditions> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, id: u64, reason: Option<Cow<'static, str>>) {
-        let mut conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut conditions = self.lock();
+        let stopping = conditions.stopping;
         if let Some(condition) = conditions.all.get_mut(&id) {
-            if condition.ready != reason.is_none() {
+            if condition.ready != reason.is_none() && !stopping {
                 let (name, reason) = (&*condition.name, reason.as_deref().unwrap_or(""));
                 tracing::info!(condition = name, ready = !condition.ready, reason, "readiness changed");
             }

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures::stream::{self, Stream, StreamExt as _};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,22 +33,12 @@ where
     F: AsyncFnOnce(Tasks) -> anyhow::Result<()>,
 {
     let logs = LogStore::default();
-    let outcome = telemetry::install(args.log_format, &args.log_level, &logs)
-        .map_err(anyhow::Error::from)
-        .and_then(|()| Ok((build_runtime(&args)?, args.log_format)));
-    let result = match outcome {
-        Ok((runtime, _)) => {
-            let result = runtime.block_on(run_body(name, &args, logs, body));
-            runtime.shutdown_timeout(if matches!(result, Err(Stopped::AtOnce)) {
-                Duration::ZERO
-            } else {
-                BLOCKING_WAIT
-            });
-            result
-        }
-        Err(error) => Err(Stopped::Failed(error)),
-    };
-    match result {
+    if let Err(error) = telemetry::install(args.log_format, &args.log_level, &logs) {
+        // Nobody would write a record now, so the error is printed for people whatever the format.
+        print_error(LogFormat::Human, &error.into());
+        return ExitCode::FAILURE;
+    }
+    match run_to_end(name, &args, logs, body) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stopped::AtOnce) => {
             tracing::warn!(process = name, "second signal; leaving without draining");
@@ -78,24 +69,34 @@ fn build_runtime(args: &ProcessArgs) -> anyhow::Result<Runtime> {
         .map_err(|error| anyhow::Error::new(error).context("starting worker threads"))
 }
 
-async fn run_body<F>(name: &'static str, args: &ProcessArgs, logs: LogStore, body: F) -> Result<(), Stopped>
+fn run_to_end<F>(name: &'static str, args: &ProcessArgs, logs: LogStore, body: F) -> Result<(), Stopped>
 where
     F: AsyncFnOnce(Tasks) -> anyhow::Result<()>,
 {
-    let signals =
-        unix_signals().map_err(|error| Stopped::Failed(anyhow::Error::new(error).context("listening for signals")))?;
-    let running = Running::new(&RunningOptions {
-        shutdown_timeout: args.shutdown_timeout,
-        shutdown_delay: args.shutdown_delay,
-        logs,
-        ..RunningOptions::default()
+    let runtime = build_runtime(args).map_err(Stopped::Failed)?;
+    let result = runtime.block_on(async {
+        let signals = unix_signals().map_err(Stopped::Failed)?;
+        let running = Running::new(&RunningOptions {
+            shutdown_timeout: args.shutdown_timeout,
+            shutdown_delay: args.shutdown_delay,
+            logs,
+            ..RunningOptions::default()
+        });
+        supervise(name, running, signals, body).await
     });
-    supervise(name, running, signals, body).await
+    let wait = if matches!(result, Err(Stopped::AtOnce)) {
+        Duration::ZERO
+    } else {
+        BLOCKING_WAIT
+    };
+    runtime.shutdown_timeout(wait);
+    result
 }
 
 /// The names of the signals that ask the process to stop, as they arrive.
-fn unix_signals() -> io::Result<impl Stream<Item = &'static str> + Unpin> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+fn unix_signals() -> anyhow::Result<impl Stream<Item = &'static str> + Unpin> {
+    let listen = |kind| signal(kind).context("listening for signals");
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let terminate = stream::poll_fn(move |context| terminate.poll_recv(context)).map(|()| "SIGTERM");
     let interrupt = stream::poll_fn(move |context| interrupt.poll_recv(context)).map(|()| "SIGINT");
     Ok(stream::select(terminate, interrupt))

@@ -4,6 +4,7 @@
 //! answers questions, [`Stage::Admin`] tells how all of it is. Stopping goes the same way, so that nothing is taken in that the
 //! stages behind can no longer finish. [`Tasks`] is what services hold; [`Running`] is held by whoever stops the process.
 
+mod metrics;
 mod running;
 mod stage;
 
@@ -13,6 +14,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
+use prometheus_client::metrics::counter::Counter;
 use tokio_util::sync::CancellationToken;
 
 pub use running::{LateTask, Report, Running, RunningOptions};
@@ -72,6 +74,7 @@ struct Shared {
     readiness: Readiness,
     fault_seen: CancellationToken,
     faults: Mutex<Vec<Fault>>,
+    faults_total: Counter,
     metrics: Metrics,
     logs: LogStore,
     clock: Clock,
@@ -98,6 +101,7 @@ impl Tasks {
             readiness: Readiness::new(),
             fault_seen: CancellationToken::new(),
             faults: Mutex::new(Vec::new()),
+            faults_total: Counter::default(),
             metrics: options.metrics.clone(),
             logs: options.logs.clone(),
             clock: options.clock.clone(),
@@ -184,6 +188,7 @@ impl Tasks {
             Err(panic) => anyhow::anyhow!("the task panicked: {}", panic_text(&*panic)),
         };
         tracing::error!(task = &*task, stage = stage.as_str(), error = %Chain(&*error), "task failed");
+        self.0.faults_total.inc();
         let mut faults = self.0.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if faults.len() < FAULTS_KEPT_MAX {
             faults.push(Fault { stage, task, error });

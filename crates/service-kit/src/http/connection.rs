@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{Request, Response};
-use futures::FutureExt as _;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1::Builder;
 use hyper::service::Service;
@@ -16,16 +15,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::HttpLimits;
 use super::metrics::ListenerMetrics;
-use super::{BACKLOG, HttpLimits};
 use crate::tasks::Shutdown;
 
 /// Rest after the system could not accept, mostly for want of file descriptors: trying again at once would only burn the
 /// processor that could close some.
 const ACCEPT_REST: Duration = Duration::from_millis(200);
+
+/// How long the listener still accepts, and then each connection is still read, after the request to stop. What the kernel
+/// already holds reaches us only after a turn of the event loop.
+const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// After this much silence the kernel asks whether the client still exists.
 const KEEPALIVE_AFTER: Duration = Duration::from_mins(1);
@@ -88,11 +92,9 @@ impl Server {
                 Err(error) => self.rest_after(&error, &shutdown).await,
             }
         }
-        // The kernel has told these clients that they are connected; closing the listener would reset them.
-        for _ in 0..BACKLOG {
-            let Some(Ok((stream, peer))) = listener.accept().now_or_never() else {
-                break;
-            };
+        // The kernel has told the clients in its queue that they are connected; closing the listener would reset them.
+        let last_look = Instant::now() + LAST_LOOK;
+        while let Ok(Ok((stream, peer))) = timeout_at(last_look, listener.accept()).await {
             self.admit(stream, || make_service(peer), &shutdown);
         }
         drop(listener);
@@ -142,6 +144,10 @@ impl Server {
                     biased;
                     ended = connection.as_mut() => ended,
                     () = shutdown.requested() => {
+                        // Closing at once would reset a client whose request is already here.
+                        if let Ok(ended) = timeout(LAST_LOOK, connection.as_mut()).await {
+                            return ended;
+                        }
                         connection.as_mut().graceful_shutdown();
                         connection.await
                     }

@@ -141,6 +141,23 @@ async fn a_request_in_flight_is_finished_after_readiness_and_listener_are_gone()
     assert!(report.is_clean(), "{report:?}");
 }
 
+/// The accept loop has no turn between these clients' connecting and the request to stop.
+#[tokio::test]
+async fn requests_waiting_in_the_kernel_are_answered_while_stopping() {
+    let running = Tasks::for_test();
+    let address = start(&running.tasks(), hello(), HttpLimits::default());
+    let mut clients: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    for client in &mut clients {
+        std::io::Write::write_all(client, b"GET / HTTP/1.1\r\nhost: probe\r\n\r\n").unwrap();
+    }
+    assert!(soon("stopping", running.stop()).await.is_clean());
+    for mut client in clients {
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut client, &mut answer).unwrap();
+        assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn an_endless_answer_is_cut_off_at_the_deadline_and_named() {
     let options = RunningOptions {

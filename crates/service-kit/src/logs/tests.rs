@@ -184,6 +184,20 @@ async fn a_slow_follower_is_told_what_it_missed() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_sees_each_record_once_while_others_write() {
+    let store = store(10_000, usize::MAX, 16_384);
+    let writer = {
+        let store = store.clone();
+        std::thread::spawn(move || (0..5_000).for_each(|number| store.push(info(&number.to_string()))))
+    };
+    let seen: Vec<_> = soon("following", store.follow(LogFilter::default()).take(5_000).collect()).await;
+    writer.join().unwrap();
+    for (number, record) in seen.iter().enumerate() {
+        assert_eq!(record.message, number.to_string());
+    }
+}
+
 #[test]
 fn levels_read_in_any_case() {
     assert_eq!("WARN".parse::<LogLevel>().unwrap(), LogLevel::Warn);

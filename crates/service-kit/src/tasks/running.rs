@@ -1,12 +1,12 @@
 //! The owner's side of [`Tasks`]: start, wait for a fault, stop front to back under one deadline.
 
 use std::borrow::Cow;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Fault, Shutdown, Stage, Tasks};
+use super::{Fault, Shutdown, Stage, Tasks, metrics};
 use crate::clock::Clock;
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
@@ -88,6 +88,7 @@ impl Running {
     pub fn new(options: &RunningOptions) -> Self {
         let tasks = Tasks::new(options);
         tasks.logs().register(tasks.metrics());
+        metrics::register(tasks.metrics(), Arc::downgrade(&tasks.0));
         Self {
             tasks,
             shutdown_timeout: options.shutdown_timeout,
@@ -141,7 +142,7 @@ impl Running {
             tasks.stop().cancel();
             let waiting = Stage::ALL
                 .into_iter()
-                .filter(|later| *later > stage && !self.tasks.stage(*later).is_empty());
+                .filter(|later| *later > stage && self.tasks.stage(*later).len() > 0);
             let kept_back = reserve * u32::try_from(waiting.count()).unwrap_or(0);
             if timeout_at(deadline - kept_back, tasks.drained()).await.is_ok() {
                 continue;

@@ -63,8 +63,8 @@ impl StageTasks {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        *self.list.count.borrow() == 0
+    pub(super) fn len(&self) -> usize {
+        *self.list.count.borrow()
     }
 
     /// Waits until no task is left.

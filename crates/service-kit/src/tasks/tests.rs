@@ -183,3 +183,21 @@ async fn work_yields_to_shutdown() {
     drop(running);
     assert_eq!(shutdown.or(std::future::pending::<u8>()).await, None);
 }
+
+#[tokio::test]
+async fn readiness_tasks_and_faults_are_counted() {
+    let running = Tasks::for_test();
+    let tasks = running.tasks();
+    note_stop(&tasks, Stage::Query, &Arc::default());
+    tasks.spawn(Stage::Intake, "loop", async { Ok(()) });
+    soon("failing", running.failed()).await;
+    let text = tasks.metrics().encode().unwrap();
+    for line in [
+        "service_kit_ready 1",
+        r#"service_kit_tasks_running{stage="query"} 1"#,
+        r#"service_kit_tasks_running{stage="pipeline"} 0"#,
+        "service_kit_task_faults_total 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in {text}");
+    }
+}
