@@ -89,7 +89,9 @@ impl<'de> Deserialize<'de> for WireVersion {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match u64::deserialize(deserializer)? {
             0..=WIRE_VERSION => Ok(Self),
-            later => Err(serde::de::Error::custom(format!("version {later} is newer than {WIRE_VERSION}, which this program knows"))),
+            later => Err(serde::de::Error::custom(format!(
+                "version {later} is newer than {WIRE_VERSION}, which this program knows"
+            ))),
         }
     }
 }

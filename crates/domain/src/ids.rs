@@ -191,10 +191,7 @@ label! {
 fn is_dns_label(text: &str) -> bool {
     let bytes = text.as_bytes();
     let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
-    (1..=63).contains(&bytes.len())
-        && bytes.iter().all(inner)
-        && bytes.first() != Some(&b'-')
-        && bytes.last() != Some(&b'-')
+    (1..=63).contains(&bytes.len()) && bytes.iter().all(inner) && bytes.first() != Some(&b'-') && bytes.last() != Some(&b'-')
 }
 
 #[cfg(test)]
@@ -214,7 +211,10 @@ mod tests {
     #[test]
     fn zero_trace_ids_are_no_ids() {
         assert!("0".repeat(32).parse::<TraceId>().is_err());
-        assert_eq!("0af7651916cd43dd8448eb211c80319c".parse::<TraceId>().unwrap().to_string(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(
+            "0af7651916cd43dd8448eb211c80319c".parse::<TraceId>().unwrap().to_string(),
+            "0af7651916cd43dd8448eb211c80319c"
+        );
         assert!("b7ad6b7169203331x".parse::<SpanId>().is_err());
     }
 

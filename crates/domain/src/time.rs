@@ -115,7 +115,11 @@ impl fmt::Display for Timestamp {
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_shifted = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-        let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
+        let month = if month_shifted < 10 {
+            month_shifted + 3
+        } else {
+            month_shifted - 9
+        };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
         let fraction = self.0.rem_euclid(SECOND_NS);
         let mut text = *b"0000-00-00T00:00:00.000000000Z";
@@ -159,7 +163,10 @@ mod tests {
     fn text_has_nine_digits_and_reads_back() {
         let text = "2026-11-22T15:04:05.123456789Z";
         assert_eq!(Timestamp::parse(text).unwrap().to_string(), text);
-        assert_eq!(Timestamp::parse("2026-11-22T16:04:05+01:00").unwrap().to_string(), "2026-11-22T15:04:05.000000000Z");
+        assert_eq!(
+            Timestamp::parse("2026-11-22T16:04:05+01:00").unwrap().to_string(),
+            "2026-11-22T15:04:05.000000000Z"
+        );
         assert_eq!(Timestamp::from_nanos(-1).to_string(), "1969-12-31T23:59:59.999999999Z");
     }
 

@@ -75,7 +75,10 @@ impl Column {
 
 impl fmt::Debug for Column {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Column").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("Column")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,7 +95,11 @@ impl Field for String {
         Value::Text(self)
     }
     fn from_value(value: Value<'_>) -> Option<Self> {
-        if let Value::Text(text) = value { Some(text.to_owned()) } else { None }
+        if let Value::Text(text) = value {
+            Some(text.to_owned())
+        } else {
+            None
+        }
     }
     fn read<'de, M: MapAccess<'de>>(map: &mut M) -> Result<Option<Self>, M::Error> {
         Ok(map.next_value::<Option<Self>>()?.filter(|text| !text.is_empty()))
@@ -313,12 +320,17 @@ impl Payload {
             "latency_ms" => {
                 let millis: Option<f64> = map.next_value().map_err(|error| in_field(key, &error))?;
                 if self.latency_us.is_none() {
-                    self.latency_us = millis.map(|millis| micros_of(millis).ok_or_else(|| in_field::<M::Error>(key, &"expected milliseconds, not negative"))).transpose()?;
+                    self.latency_us = millis
+                        .map(|millis| {
+                            micros_of(millis).ok_or_else(|| in_field::<M::Error>(key, &"expected milliseconds, not negative"))
+                        })
+                        .transpose()?;
                 }
                 Ok(())
             }
             "attributes" => {
-                let attributes: Option<BTreeMap<String, serde_json::Value>> = map.next_value().map_err(|error| in_field(key, &error))?;
+                let attributes: Option<BTreeMap<String, serde_json::Value>> =
+                    map.next_value().map_err(|error| in_field(key, &error))?;
                 for (name, value) in attributes.into_iter().flatten() {
                     self.keep(&name, value);
                 }
@@ -346,8 +358,14 @@ impl Payload {
 fn micros_of(millis: f64) -> Option<u64> {
     let micros = millis * 1_000.0;
     // The bound keeps the conversion exact to the microsecond and is 285 years long.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be within 0 and 2^53")]
-    let whole = (0.0..9_007_199_254_740_992.0).contains(&micros).then(|| micros.round() as u64);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be within 0 and 2^53"
+    )]
+    let whole = (0.0..9_007_199_254_740_992.0)
+        .contains(&micros)
+        .then(|| micros.round() as u64);
     whole
 }
 

@@ -49,7 +49,10 @@ pub struct EventFault {
 
 impl EventFault {
     fn new(code: FaultCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -145,7 +148,10 @@ fn place(payload: &mut Payload, source: &str, rule: &NamespaceRule) -> Result<()
         }
     }
     if payload.namespace.is_none() {
-        return Err(EventFault::new(FaultCode::MissingFields, "payload.namespace is missing; this key is not bound to one namespace, so each event must name its own"));
+        return Err(EventFault::new(
+            FaultCode::MissingFields,
+            "payload.namespace is missing; this key is not bound to one namespace, so each event must name its own",
+        ));
     }
     if payload.server.is_none() {
         let server = source.strip_suffix(GATEWAY_SUFFIX).unwrap_or(source);
@@ -193,7 +199,10 @@ fn check_time(timestamp: Timestamp, receipt: &Receipt<'_>) -> Result<(), EventFa
     let out_of_range = |why: String| EventFault::new(FaultCode::TimestampOutOfRange, format!("timestamp {timestamp} {why}"));
     if timestamp.since(receipt.now) > receipt.ahead_max {
         let seconds = receipt.ahead_max.as_secs();
-        return Err(out_of_range(format!("is more than {seconds} s ahead of this server's clock ({}); check the sender's clock", receipt.now)));
+        return Err(out_of_range(format!(
+            "is more than {seconds} s ahead of this server's clock ({}); check the sender's clock",
+            receipt.now
+        )));
     }
     if receipt.now.since(timestamp) > receipt.age_max {
         let days = receipt.age_max.as_secs() / 86_400;
@@ -204,7 +213,10 @@ fn check_time(timestamp: Timestamp, receipt: &Receipt<'_>) -> Result<(), EventFa
 
 fn check_sizes(payload: &Payload) -> Result<(), EventFault> {
     let too_large = |name: &str, bytes: usize, max: usize| {
-        Err(EventFault::new(FaultCode::TooLarge, format!("payload.{name} has {bytes} bytes, at most {max} are kept; shorten it")))
+        Err(EventFault::new(
+            FaultCode::TooLarge,
+            format!("payload.{name} has {bytes} bytes, at most {max} are kept; shorten it"),
+        ))
     };
     for column in COLUMNS {
         if let Value::Text(text) = (column.read)(payload)
@@ -215,7 +227,10 @@ fn check_sizes(payload: &Payload) -> Result<(), EventFault> {
     }
     if payload.attributes.len() > ATTRIBUTES_MAX {
         let count = payload.attributes.len();
-        return Err(EventFault::new(FaultCode::TooLarge, format!("payload has {count} keys that are no columns, at most {ATTRIBUTES_MAX} are kept")));
+        return Err(EventFault::new(
+            FaultCode::TooLarge,
+            format!("payload has {count} keys that are no columns, at most {ATTRIBUTES_MAX} are kept"),
+        ));
     }
     for (name, value) in &payload.attributes {
         if name.len() > ATTRIBUTE_NAME_BYTES_MAX {
@@ -229,13 +244,22 @@ fn check_sizes(payload: &Payload) -> Result<(), EventFault> {
 }
 
 fn missing(name: &str) -> EventFault {
-    EventFault::new(FaultCode::MissingFields, format!("{name} is missing or blank; an event needs source, event_type and payload"))
+    EventFault::new(
+        FaultCode::MissingFields,
+        format!("{name} is missing or blank; an event needs source, event_type and payload"),
+    )
 }
 
 fn named(text: Option<String>, name: &'static str) -> Result<String, EventFault> {
     let text = text.filter(|text| !text.trim().is_empty()).ok_or_else(|| missing(name))?;
     if text.len() > TEXT_BYTES_MAX {
-        return Err(EventFault::new(FaultCode::TooLarge, format!("{name} has {} bytes, at most {TEXT_BYTES_MAX} are kept; shorten it", text.len())));
+        return Err(EventFault::new(
+            FaultCode::TooLarge,
+            format!(
+                "{name} has {} bytes, at most {TEXT_BYTES_MAX} are kept; shorten it",
+                text.len()
+            ),
+        ));
     }
     Ok(text)
 }
@@ -275,7 +299,12 @@ impl<'de> Visitor<'de> for DraftVisitor {
                 "parent_span_id" => draft.parent_span_id = hex_or_keep(&mut map, &key, &mut others)?,
                 "producer" => set(&mut draft.producer, value(&mut map, &key)?, &key)?,
                 "producer_seq" => set(&mut draft.producer_seq, value(&mut map, &key)?, &key)?,
-                "payload" => set(&mut draft.payload, map.next_value::<Option<Box<Payload>>>().map_err(|error| named_payload(&error))?, &key)?,
+                "payload" => set(
+                    &mut draft.payload,
+                    map.next_value::<Option<Box<Payload>>>()
+                        .map_err(|error| named_payload(&error))?,
+                    &key,
+                )?,
                 // Ours to say, so a sender's word on them is not kept.
                 "received_at" | "received_by" => drop(map.next_value::<serde::de::IgnoredAny>()?),
                 other => others.keep(other, value(&mut map, &key)?),
@@ -290,7 +319,11 @@ impl<'de> Visitor<'de> for DraftVisitor {
 
 fn named_payload<E: serde::de::Error>(error: &E) -> E {
     let text = error.to_string();
-    if text.starts_with("payload") { E::custom(text) } else { E::custom(format!("payload: {text}")) }
+    if text.starts_with("payload") {
+        E::custom(text)
+    } else {
+        E::custom(format!("payload: {text}"))
+    }
 }
 
 fn set<T, E: serde::de::Error>(slot: &mut Option<T>, value: Option<T>, key: &str) -> Result<(), E> {
@@ -305,22 +338,36 @@ fn value<'de, M: MapAccess<'de>, T: Deserialize<'de>>(map: &mut M, key: &str) ->
     map.next_value().map_err(|error| M::Error::custom(format!("{key}: {error}")))
 }
 
-fn parsed<'de, M: MapAccess<'de>, T: std::str::FromStr<Err: fmt::Display>>(map: &mut M, key: &str) -> Result<Option<T>, M::Error> {
+fn parsed<'de, M: MapAccess<'de>, T: std::str::FromStr<Err: fmt::Display>>(
+    map: &mut M,
+    key: &str,
+) -> Result<Option<T>, M::Error> {
     let text: Option<JsonText<'de>> = value(map, key)?;
     let text = text.filter(|text| !text.is_empty());
-    text.map(|text| text.parse().map_err(|error| M::Error::custom(format!("{key}: {error}, got {text:?}")))).transpose()
+    text.map(|text| {
+        text.parse()
+            .map_err(|error| M::Error::custom(format!("{key}: {error}, got {:?}", &*text)))
+    })
+    .transpose()
 }
 
 fn time<'de, M: MapAccess<'de>>(map: &mut M, key: &str) -> Result<Option<Timestamp>, M::Error> {
     let text: Option<JsonText<'de>> = value(map, key)?;
     let text = text.filter(|text| !text.is_empty());
-    text.map(|text| Timestamp::parse(&text).map_err(|error| M::Error::custom(format!("{key}: {error}, got {text:?}")))).transpose()
+    text.map(|text| Timestamp::parse(&text).map_err(|error| M::Error::custom(format!("{key}: {error}, got {:?}", &*text))))
+        .transpose()
 }
 
 /// Trace ids of other forms are kept as attributes: they are worth less than the event they stand on.
-fn hex_or_keep<'de, M: MapAccess<'de>, T: std::str::FromStr>(map: &mut M, key: &str, others: &mut Payload) -> Result<Option<T>, M::Error> {
+fn hex_or_keep<'de, M: MapAccess<'de>, T: std::str::FromStr>(
+    map: &mut M,
+    key: &str,
+    others: &mut Payload,
+) -> Result<Option<T>, M::Error> {
     let text: Option<JsonText<'de>> = value(map, key)?;
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
     let id = text.parse().ok();
     if id.is_none() {
         others.keep(key, serde_json::Value::String(text.into_string()));
