@@ -23,6 +23,7 @@ pub mod error;
 #[cfg(feature = "log")]
 pub mod log;
 pub mod memory;
+mod wire;
 
 pub use error::{AppendError, Remedy, TailError};
 
