@@ -1,5 +1,6 @@
 //! How a chain of errors becomes text: once, at the edge.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 
@@ -21,6 +22,13 @@ impl fmt::Display for Chain<'_> {
         }
         Ok(())
     }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 #[cfg(test)]

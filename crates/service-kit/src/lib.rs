@@ -1,5 +1,29 @@
 //! What every service of the stack needs around its own work, and no word of that work.
 //!
+//! ```no_run
+//! use clap::Parser as _;
+//! use service_kit::{ProcessArgs, Stage, health, http, problem};
+//!
+//! #[derive(clap::Parser)]
+//! struct Args {
+//!     #[command(flatten)]
+//!     process: ProcessArgs,
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     let args = Args::parse();
+//!     service_kit::run("greeter", args.process, async |tasks| {
+//!         let admin = http::bind(([127, 0, 0, 1], 9090).into())?;
+//!         let front = http::bind(([127, 0, 0, 1], 8080).into())?;
+//!         let app = axum::Router::new().route("/", axum::routing::get(async || "hello"));
+//!         health::serve_admin(admin, &tasks)?;
+//!         let limits = http::HttpLimits::default();
+//!         http::serve("front", front, problem::with_fallbacks(app), limits, &tasks, Stage::Intake)?;
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
 //! - [`run`] owns the process: runtime, telemetry, signals, exit code. [`ProcessArgs`] are its options.
 //! - [`Tasks`] starts named tasks in a [`Stage`], tells them when to stop, and hands out readiness flags, metrics, logs and the
 //!   clock. Clones share one state, so several services live in one process. [`Running`] is the owner's side: start, await, stop.

@@ -38,6 +38,7 @@ where
         print_error(LogFormat::Human, &error.into());
         return ExitCode::FAILURE;
     }
+    telemetry::log_panics();
     match run_to_end(name, &args, logs, body) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stopped::AtOnce) => {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use running::{LateTask, Report, Running, RunningOptions};
 
 use crate::clock::Clock;
-use crate::error::Chain;
+use crate::error::{Chain, panic_text};
 use crate::logs::LogStore;
 use crate::metrics::Metrics;
 use crate::readiness::{Readiness, ReadinessFlag, ReadyReport};
@@ -199,12 +199,6 @@ impl Tasks {
 }
 
 type Outcome = Result<anyhow::Result<()>, Box<dyn Any + Send>>;
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&'static str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
-}
 
 /// Tells a task when its stage is asked to stop. Clones tell the same.
 #[derive(Clone, Debug)]

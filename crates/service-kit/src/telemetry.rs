@@ -47,6 +47,15 @@ pub fn install(format: LogFormat, filter: &str, logs: &LogStore) -> Result<(), T
     Ok(())
 }
 
+/// Makes panics log records like any other fault, so that they reach the log store and machine-read logs. The text of a panic
+/// is ours; it names a broken assumption and no data.
+pub(crate) fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        tracing::error!(location, text = panic.payload_as_str(), "a task panicked");
+    }));
+}
+
 type FilteredRegistry = Layered<EnvFilter, Registry>;
 
 fn lines<W>(format: LogFormat, writer: W) -> Box<dyn Layer<FilteredRegistry> + Send + Sync>

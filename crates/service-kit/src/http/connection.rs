@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::HttpLimits;
 use super::metrics::ListenerMetrics;
+use crate::error::Chain;
 use crate::tasks::Shutdown;
 
 /// Rest after the system could not accept, mostly for want of file descriptors: trying again at once would only burn the
@@ -153,9 +154,13 @@ impl Server {
                     }
                 }
             };
-            if let Some(Err(error)) = cut_off.run_until_cancelled(served).await {
-                place.metrics.broken(&error);
-                tracing::debug!(error = %crate::error::Chain(&error), "connection ended by a fault");
+            match cut_off.run_until_cancelled(served).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    place.metrics.broken(&error);
+                    tracing::debug!(error = %Chain(&error), "connection ended by a fault");
+                }
+                None => place.metrics.cut_off_at_deadline(),
             }
         });
     }

@@ -36,7 +36,7 @@ struct Listener {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Broken {
     listener: &'static str,
-    /// From [`broken_cause`].
+    /// From [`broken_cause`], or `deadline`.
     cause: &'static str,
 }
 
@@ -114,7 +114,15 @@ impl HttpMetrics {
 
 impl ListenerMetrics {
     pub(super) fn broken(&self, error: &hyper::Error) {
-        let cause = broken_cause(error);
+        self.count_broken(broken_cause(error));
+    }
+
+    /// A request was still in flight when the time for draining was over.
+    pub(super) fn cut_off_at_deadline(&self) {
+        self.count_broken("deadline");
+    }
+
+    fn count_broken(&self, cause: &'static str) {
         self.all
             .broken
             .get_or_create(&Broken {
@@ -145,7 +153,7 @@ fn broken_cause(error: &hyper::Error) -> &'static str {
     } else if error.is_parse() {
         "malformed"
     } else if error.is_incomplete_message() || error.is_body_write_aborted() || error.is_closed() {
-        "cut_off"
+        "client_left"
     } else {
         "other"
     }

@@ -2,11 +2,14 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use ::http::Request;
 use axum::Router;
 use axum::extract::ConnectInfo;
+use axum::response::IntoResponse as _;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -16,6 +19,8 @@ use tracing::{Instrument as _, field};
 
 use super::body::IdleTimeout;
 use super::metrics::ListenerMetrics;
+use crate::error::panic_text;
+use crate::problem::Problem;
 use crate::trace::{self, TraceContext};
 
 /// A router and what its requests share.
@@ -74,7 +79,7 @@ impl Service<Request<Incoming>> for AppService {
         let request = request.map(|body| IdleTimeout::new(body, body_idle_timeout));
         let recorded = span.clone();
         let answer = async move {
-            let response = trace::scope(context, router.oneshot(request)).await?;
+            let response = trace::scope(context, answer_of(router, request)).await;
             let (status, latency) = (response.status(), started.elapsed());
             metrics.answered(&method, status, latency);
             recorded.record("status", status.as_u16());
@@ -83,5 +88,17 @@ impl Service<Request<Incoming>> for AppService {
             Ok(response)
         };
         Box::pin(answer.instrument(span))
+    }
+}
+
+/// A handler that panics spoils its own request and no other: the client gets an answer, and its connection lives on.
+async fn answer_of(router: Router, request: Request<IdleTimeout<Incoming>>) -> axum::response::Response {
+    match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(panic) => {
+            let text = panic_text(&*panic);
+            Problem::internal(anyhow::anyhow!("the handler panicked: {text}")).into_response()
+        }
     }
 }

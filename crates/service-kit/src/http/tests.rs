@@ -165,6 +165,7 @@ async fn an_endless_answer_is_cut_off_at_the_deadline_and_named() {
         ..RunningOptions::default()
     };
     let running = Running::new(&options);
+    let tasks = running.tasks();
     let endless = get(async || {
         let first = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"first")) });
         Body::from_stream(first.chain(stream::pending()))
@@ -183,6 +184,22 @@ async fn an_endless_answer_is_cut_off_at_the_deadline_and_named() {
     let late: Vec<_> = report.late.iter().map(|late| &*late.task).collect();
     assert_eq!(late, ["http probe"]);
     read_to_end(&mut client).await;
+    let line = r#"service_kit_http_connections_broken_total{listener="probe",cause="deadline"} 1"#;
+    wait_for_metric(&tasks, line).await;
+}
+
+#[tokio::test]
+async fn a_panicking_handler_spoils_its_own_request_only() {
+    let running = Tasks::for_test();
+    let app = hello().route("/panic", get(async || -> &'static str { panic!("the secret is out") }));
+    let address = start(&running.tasks(), app, HttpLimits::default());
+    let answers = exchange(address, "GET /panic HTTP/1.1\r\nhost: probe\r\n\r\nGET / HTTP/1.1").await;
+    assert!(
+        answers.starts_with("HTTP/1.1 500") && answers.ends_with("\r\n\r\nhello"),
+        "{answers}"
+    );
+    assert!(!answers.contains("secret"), "{answers}");
+    assert!(soon("stopping", running.stop()).await.is_clean());
 }
 
 #[tokio::test]

@@ -147,18 +147,29 @@ impl Running {
             if timeout_at(deadline - kept_back, tasks.drained()).await.is_ok() {
                 continue;
             }
-            for task in tasks.abort_all() {
-                tracing::warn!(
-                    task = &*task,
-                    stage = stage.as_str(),
-                    "task was late in stopping and is cut off"
-                );
-                late.push(LateTask { stage, task });
-            }
+            self.cut_off(stage, &mut late);
             // What an aborted task held must be free when `stop` returns; one that blocks its thread is left behind.
             let _left_behind = timeout(ABORT_WAIT, tasks.drained()).await;
         }
+        // A task may have been started in a stage that was already empty.
+        for stage in Stage::ALL {
+            self.cut_off(stage, &mut late);
+        }
         late
+    }
+
+    fn cut_off(&self, stage: Stage, late: &mut Vec<LateTask>) {
+        for task in self.tasks.stage(stage).abort_all() {
+            let task = LateTask { stage, task };
+            if !late.contains(&task) {
+                tracing::warn!(
+                    task = &*task.task,
+                    stage = stage.as_str(),
+                    "task was late in stopping and is cut off"
+                );
+                late.push(task);
+            }
+        }
     }
 
     /// Tells when this stage is asked to stop.

@@ -201,3 +201,25 @@ async fn readiness_tasks_and_faults_are_counted() {
         assert!(text.lines().any(|found| found == line), "{line} is missing in {text}");
     }
 }
+
+#[tokio::test]
+async fn a_task_started_in_a_finished_stage_is_cut_off_too() {
+    let running = Tasks::for_test();
+    let tasks = running.tasks();
+    let late = tasks.clone();
+    let query = tasks.shutdown(Stage::Query);
+    tasks.spawn(Stage::Query, "query", async move {
+        query.requested().await;
+        late.spawn(Stage::Intake, "afterthought", std::future::pending());
+        Ok(())
+    });
+    let report = soon("stopping", running.stop()).await;
+    let task = "afterthought".into();
+    assert_eq!(
+        report.late,
+        [LateTask {
+            stage: Stage::Intake,
+            task
+        }]
+    );
+}
