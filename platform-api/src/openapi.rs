@@ -1,0 +1,350 @@
+//! The `OpenAPI` document: made from the table of routes, the table of columns, and the shapes of bodies in [`shapes`].
+
+mod shapes;
+
+use std::sync::LazyLock;
+
+use domain::COLUMNS;
+use serde_json::Value;
+use utoipa::openapi::path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, PathsBuilder};
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApiBuilder, Ref, RefOr, Required,
+    Schema, Type,
+};
+
+use crate::params::{ENVELOPE_FILTERS, Kind, Param, words_of};
+use crate::routes::{Filters, Need, ROUTES, Route, Verb};
+
+/// What a request carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    None,
+    Sql,
+    NewKey,
+    Rotation,
+}
+
+/// What a good answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// 200 with JSON of this shape.
+    Json(&'static str),
+    /// 201 with JSON of this shape.
+    Created(&'static str),
+    /// JSON of this shape, or CSV.
+    JsonOrCsv(&'static str),
+    /// Server-sent events with JSON of this shape.
+    Sse(&'static str),
+    /// Events in one of the export formats.
+    Export,
+    /// Lines as a list, or one by one.
+    Logs,
+    /// This document.
+    Document,
+}
+
+/// The document as JSON, made once.
+pub fn document() -> &'static str {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| build().to_pretty_json().unwrap_or_default());
+    &DOCUMENT
+}
+
+fn build() -> utoipa::openapi::OpenApi {
+    let mut paths = PathsBuilder::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for route in ROUTES {
+        if seen.contains(&route.path) {
+            continue;
+        }
+        seen.push(route.path);
+        let mut item = PathItem::default();
+        for same in ROUTES.iter().filter(|other| other.path == route.path) {
+            let operation = Some(operation(same));
+            match same.method {
+                Verb::Get => item.get = operation,
+                Verb::Post => item.post = operation,
+                Verb::Delete => item.delete = operation,
+            }
+        }
+        paths = paths.path(route.path, item);
+    }
+    let mut components = ComponentsBuilder::new();
+    for (name, shape) in shapes::all() {
+        components = components.schema(name, shape);
+    }
+    components = components
+        .security_scheme("key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key"))))
+        .security_scheme(
+            "bearer",
+            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()),
+        );
+    let info = InfoBuilder::new()
+        .title("Platform API")
+        .version("v1")
+        .description(Some(
+            "Analytics of MCP tool calls, and the system that collects them. Times are RFC 3339 in UTC, latencies microseconds, rates \
+             fractions between 0 and 1; lists are never null. Every answer of analytics tells `as_of` (when it was made) and \
+             `complete_through` (every event received before this is counted).",
+        ))
+        .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()));
+    OpenApiBuilder::new()
+        .info(info.build())
+        .paths(paths.build())
+        .components(Some(components.build()))
+        .build()
+}
+
+fn operation(route: &Route) -> Operation {
+    let mut operation = OperationBuilder::new()
+        .summary(Some(route.summary))
+        .operation_id(Some(operation_id(route)))
+        .tag(tag(route))
+        .request_body(request_body(route.body));
+    for parameter in path_parameters(route).chain(query_parameters(route)) {
+        operation = operation.parameter(parameter);
+    }
+    operation = match route.need {
+        Need::Nobody => operation,
+        Need::Caller => operation.description(Some("For any caller; answers are confined to what they may see.")),
+        Need::Admin => operation.description(Some("For administrators.")),
+    };
+    if route.need != Need::Nobody {
+        for scheme in ["key", "bearer"] {
+            operation = operation.security(SecurityRequirement::new(scheme, Vec::<String>::new()));
+        }
+    }
+    let (status, good) = good_answer(route.answer);
+    operation = operation.response(status, good);
+    for (status, why) in faults(route) {
+        let body = ContentBuilder::new().schema(Some(shape("Problem"))).build();
+        operation = operation.response(
+            status,
+            ResponseBuilder::new()
+                .description(why)
+                .content("application/json", body)
+                .build(),
+        );
+    }
+    operation.build()
+}
+
+/// Such as `get_sentinel_keys_id`.
+fn operation_id(route: &Route) -> String {
+    let path = route.path.trim_start_matches("/api/v1/");
+    let words: String = path
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
+    let words = words.split('_').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_");
+    format!("{}_{words}", route.method.as_str().to_ascii_lowercase())
+}
+
+fn tag(route: &Route) -> &'static str {
+    match route.need {
+        Need::Nobody => "description",
+        Need::Caller => "analytics",
+        Need::Admin => "operations",
+    }
+}
+
+fn path_parameters(route: &Route) -> impl Iterator<Item = Parameter> {
+    let names = route
+        .path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    names.map(|name| {
+        let help = match name {
+            "component" => "Key of a component: `gateway`, `ingest`, `queue`, `processor`, `store`, `platform-api`",
+            _ => "Id, as listed",
+        };
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Path)
+            .description(Some(help))
+            .schema(Some(shapes::text()))
+            .build()
+    })
+}
+
+fn query_parameters(route: &Route) -> impl Iterator<Item = Parameter> {
+    let own = route.params.iter().flat_map(|group| group.iter()).map(|param| {
+        query_parameter(param.name, param.help, param_schema(param))
+            .required(Required::False)
+            .build()
+    });
+    let columns = COLUMNS.iter().map(|column| {
+        (
+            column.name,
+            "Only events with one of these values; an empty text means absent",
+        )
+    });
+    let filters = columns
+        .chain(ENVELOPE_FILTERS)
+        .filter(|_| route.filters == Filters::All)
+        .map(|(name, help)| {
+            let words = words_of(name);
+            let schema = utoipa::openapi::ArrayBuilder::new()
+                .items(RefOr::T(words.map_or_else(shapes::text, |words| shapes::words(&words))))
+                .build();
+            query_parameter(name, help, Schema::Array(schema))
+                .explode(Some(true))
+                .required(Required::False)
+                .build()
+        });
+    own.chain(filters)
+}
+
+fn query_parameter(name: &str, help: &str, schema: Schema) -> ParameterBuilder {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .description(Some(help))
+        .schema(Some(schema))
+}
+
+fn param_schema(param: &Param) -> Schema {
+    let object = match param.kind {
+        Kind::Text | Kind::Time | Kind::Duration(..) => ObjectBuilder::new().schema_type(Type::String),
+        Kind::Number(min, max) => ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(min))
+            .maximum(Some(max)),
+        Kind::Word(words) => ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(words.iter().copied())),
+        Kind::Flag => ObjectBuilder::new().schema_type(Type::Boolean),
+    };
+    let default = match param.kind {
+        _ if param.default.is_empty() => None,
+        Kind::Number(..) | Kind::Flag => serde_json::from_str(param.default).ok(),
+        _ => Some(Value::from(param.default)),
+    };
+    Schema::Object(object.default(default).build())
+}
+
+fn request_body(body: Body) -> Option<RequestBody> {
+    let (name, required) = match body {
+        Body::None => return None,
+        Body::Sql => ("SqlQuestion", Required::True),
+        Body::NewKey => ("KeyWish", Required::True),
+        Body::Rotation => ("Rotation", Required::False),
+    };
+    let content = ContentBuilder::new().schema(Some(shape(name))).build();
+    Some(
+        RequestBodyBuilder::new()
+            .content("application/json", content)
+            .required(Some(required))
+            .build(),
+    )
+}
+
+fn good_answer(answer: Answer) -> (&'static str, ResponseBuilder) {
+    let of = |name: &str| ContentBuilder::new().schema(Some(shape(name))).build();
+    let opaque = || ContentBuilder::new().schema(Some(shapes::text())).build();
+    let response = ResponseBuilder::new();
+    match answer {
+        Answer::Json(name) => (
+            "200",
+            response.description("The answer").content("application/json", of(name)),
+        ),
+        Answer::Created(name) => ("201", response.description("Made").content("application/json", of(name))),
+        Answer::JsonOrCsv(name) => (
+            "200",
+            response
+                .description("The answer; as CSV, `x-truncated`, `x-as-of` and `x-complete-through` are headers")
+                .content("application/json", of(name))
+                .content("text/csv", opaque()),
+        ),
+        Answer::Sse(name) => (
+            "200",
+            response
+                .description("One event each time, with its place `partition:offset` as id; comments while nothing happens")
+                .content(
+                    "text/event-stream",
+                    ContentBuilder::new().item_schema(Some(shape(name))).build(),
+                ),
+        ),
+        Answer::Export => {
+            let formats = [
+                "application/x-ndjson",
+                "text/csv",
+                "application/vnd.apache.arrow.stream",
+                "application/vnd.apache.parquet",
+            ];
+            let response = response.description(
+                "The events; `x-as-of` and `x-complete-through` are headers. A transfer that breaks off is not whole",
+            );
+            (
+                "200",
+                formats
+                    .into_iter()
+                    .fold(response, |response, format| response.content(format, opaque())),
+            )
+        }
+        Answer::Logs => (
+            "200",
+            response
+                .description("The lines, oldest first; one by one when following")
+                .content("application/json", of("LogLines"))
+                .content(
+                    "application/x-ndjson",
+                    ContentBuilder::new().item_schema(Some(shape("LogLine"))).build(),
+                )
+                .content(
+                    "text/event-stream",
+                    ContentBuilder::new().item_schema(Some(shape("LogLine"))).build(),
+                ),
+        ),
+        Answer::Document => (
+            "200",
+            response.description("The OpenAPI document").content(
+                "application/json",
+                ContentBuilder::new().schema(Some(shapes::anything())).build(),
+            ),
+        ),
+    }
+}
+
+/// The faults a route may answer with, beyond those that any HTTP service has.
+fn faults(route: &Route) -> Vec<(&'static str, &'static str)> {
+    let mut faults = Vec::new();
+    if route.need != Need::Nobody {
+        faults.push((
+            "400",
+            "A parameter is not known or not right: `invalid_query_param`, `invalid_query`",
+        ));
+        faults.push(("401", "No credential, or an unknown one: `unauthorized`"));
+        faults.push((
+            "403",
+            "Not for this caller: `forbidden`, `forbidden_namespace`, `forbidden_host`, `forbidden_origin`",
+        ));
+        faults.push(("500", "A fault of ours: `internal`, `query_failed`"));
+        faults.push((
+            "503",
+            "Not now, with `Retry-After`: `busy`, `too_many_streams`, `unavailable`",
+        ));
+    }
+    if route.need == Need::Caller {
+        faults.push(("422", "More than is answered: `over_limit`"));
+        faults.push(("504", "It took too long: `query_timeout`"));
+    }
+    if route.path.contains('{') {
+        faults.push(("404", "There is no such thing: `not_found`"));
+        faults.push(("409", "Its state does not allow it: `conflict`"));
+    }
+    if route.body != Body::None {
+        faults.push(("413", "The body is too large: `payload_too_large`"));
+        faults.push(("415", "The body is not JSON: `unsupported_media_type`"));
+        if route.need == Need::Admin {
+            faults.push(("422", "The body does not say what is needed: `invalid`, `unprocessable`"));
+        }
+    }
+    faults
+}
+
+fn shape(name: &str) -> RefOr<Schema> {
+    RefOr::Ref(Ref::from_schema_name(name))
+}
