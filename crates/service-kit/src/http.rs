@@ -25,6 +25,7 @@ pub use body::{BodyIdle, IdleTimeout};
 
 use crate::tasks::{Stage, Tasks};
 use metrics::HttpMetrics;
+pub use request::{App, AppService};
 
 /// Connections the kernel holds while we have not yet accepted them.
 const BACKLOG: u32 = 4_096;
@@ -98,13 +99,15 @@ pub fn serve(
     tasks: &Tasks,
     stage: Stage,
 ) -> io::Result<SocketAddr> {
+    let app = routed(name, app, limits, tasks);
+    serve_with(name, listener, move |peer| app.service(peer), limits, tasks, stage)
+}
+
+/// A router as [`serve`] runs it, for a listener that serves a router and something else by [`serve_with`].
+pub fn routed(name: &'static str, app: Router, limits: HttpLimits, tasks: &Tasks) -> App {
     let app = app.layer(DefaultBodyLimit::max(limits.body_bytes_max));
-    let shared = request::App::new(
-        app,
-        limits.body_idle_timeout,
-        HttpMetrics::shared(tasks.metrics()).of_listener(name),
-    );
-    serve_with(name, listener, move |peer| shared.service(peer), limits, tasks, stage)
+    let metrics = HttpMetrics::shared(tasks.metrics()).of_listener(name);
+    App::new(app, limits.body_idle_timeout, metrics)
 }
 
 /// Serves what `make_service` makes for each connection (it is given the client's address), as a task of `stage`, and gives the

@@ -25,7 +25,7 @@ use crate::trace::{self, TraceContext};
 
 /// A router and what its requests share.
 #[derive(Clone, Debug)]
-pub(super) struct App {
+pub struct App {
     router: Router,
     body_idle_timeout: Duration,
     metrics: ListenerMetrics,
@@ -40,14 +40,15 @@ impl App {
         }
     }
 
-    pub(super) fn service(&self, peer: SocketAddr) -> AppService {
+    /// Serves the connection of one client.
+    pub fn service(&self, peer: SocketAddr) -> AppService {
         AppService { app: self.clone(), peer }
     }
 }
 
 /// One connection's view of the router.
 #[derive(Clone, Debug)]
-pub(super) struct AppService {
+pub struct AppService {
     app: App,
     peer: SocketAddr,
 }
