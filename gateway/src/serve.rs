@@ -1,0 +1,47 @@
+//! From checked settings to a listening gateway.
+
+use std::io;
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use hyper::service::service_fn;
+use service_kit::http::HttpLimits;
+use service_kit::{Stage, Tasks};
+use tokio::net::TcpListener;
+
+use crate::args::Config;
+use crate::delivery::deliver;
+use crate::gateway::Gateway;
+use crate::record::Recorder;
+use crate::route::RouteTable;
+
+/// Starts a gateway for one server: listener, delivery of events, health and metrics. Gives the bound address.
+pub async fn serve(config: Config, listener: TcpListener, admin: TcpListener, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
+    let routes = RouteTable::new(vec![config.route]).context("building the route")?;
+    let recorder = Recorder::new(config.recorder);
+    match config.delivery {
+        Some(delivery) => deliver(recorder.clone(), delivery, tasks).await.context("starting the delivery of events")?,
+        None => tracing::warn!("no ingest address is set; requests are recorded in memory only, and the newest are dropped when it is full"),
+    }
+    service_kit::health::serve_admin(admin, tasks).context("serving health and metrics")?;
+    let gateway = Gateway::new(routes, recorder, config.limits, tasks);
+    listen(&gateway, listener, tasks).context("serving MCP clients")
+}
+
+/// Serves a gateway on a listener until its stage is drained, and gives the bound address.
+pub fn listen(gateway: &Gateway, listener: TcpListener, tasks: &Tasks) -> io::Result<SocketAddr> {
+    let gateway = gateway.clone();
+    let make_service = move |peer| {
+        let gateway = gateway.clone();
+        service_fn(move |request| {
+            let gateway = gateway.clone();
+            async move { Ok::<_, std::convert::Infallible>(gateway.answer(peer, request).await) }
+        })
+    };
+    // The process may have nobody who reads events, so idle clients are kept longer than elsewhere: MCP clients pause while people think.
+    let limits = HttpLimits {
+        header_read_timeout: std::time::Duration::from_mins(2),
+        ..HttpLimits::default()
+    };
+    service_kit::http::serve_with("gateway", listener, make_service, limits, tasks, Stage::Intake)
+}
