@@ -1,0 +1,161 @@
+//! Getting a request's body: its form by the headers, its bytes within bounds.
+
+use std::error::Error;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, header};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use service_kit::Problem;
+use service_kit::http::BodyIdle;
+
+use crate::answer::{self, BodyFault};
+use crate::budget::Held;
+
+/// What is read and thrown away of a body that was refused already, so that its sender comes to read the answer: a sender that is
+/// still writing when we close sees a reset instead.
+const DISCARDED_BYTES_MAX: u64 = 16 << 20;
+
+/// How the events of a body follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// One JSON document, or several one after another.
+    Json,
+    /// One JSON document per line.
+    Lines,
+}
+
+/// How a body is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+/// What the headers say about a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) layout: Layout,
+    pub(crate) coding: Coding,
+}
+
+impl Form {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        Ok(Self {
+            layout: layout(headers)?,
+            coding: coding(headers)?,
+        })
+    }
+}
+
+fn layout(headers: &HeaderMap) -> Result<Layout, Problem> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(Layout::Json);
+    };
+    let refused = || answer::unknown_content_type(&shown(value));
+    let mut parts = value.to_str().map_err(|_| refused())?.split(';').map(str::trim);
+    let layout = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "application/json" | "" => Layout::Json,
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => Layout::Lines,
+        _ => return Err(refused()),
+    };
+    let charset = parts.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim()
+            .eq_ignore_ascii_case("charset")
+            .then(|| value.trim().trim_matches('"'))
+    });
+    match charset {
+        Some(charset) if !charset.eq_ignore_ascii_case("utf-8") && !charset.eq_ignore_ascii_case("us-ascii") => Err(refused()),
+        _ => Ok(layout),
+    }
+}
+
+fn coding(headers: &HeaderMap) -> Result<Coding, Problem> {
+    let mut coding = Coding::Identity;
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        let refused = || answer::unknown_coding(&shown(value));
+        for name in value.to_str().map_err(|_| refused())?.split(',') {
+            let next = match name.trim().to_ascii_lowercase().as_str() {
+                "identity" | "" => continue,
+                "gzip" | "x-gzip" => Coding::Gzip,
+                "zstd" => Coding::Zstd,
+                _ => return Err(refused()),
+            };
+            // Packing what is packed saves nothing, and unpacking it is what bombs are made of.
+            if coding != Coding::Identity {
+                return Err(refused());
+            }
+            coding = next;
+        }
+    }
+    Ok(coding)
+}
+
+/// A header's value as an answer may repeat it.
+fn shown(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).chars().take(100).collect()
+}
+
+/// The length the sender announced; `None` for a chunked body.
+pub(crate) fn announced(body: &Body) -> Option<u64> {
+    body.size_hint().exact()
+}
+
+/// Reads the whole body, holding memory for it as it comes.
+pub(crate) async fn read(body: &mut Body, bytes_max: usize, held: &mut Held) -> Result<Bytes, BodyFault> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| broken(&error))?;
+        // Trailers say nothing we ask for.
+        let Ok(piece) = frame.into_data() else { continue };
+        if first.len() + rest.len() + piece.len() > bytes_max {
+            return Err(BodyFault::TooLarge { bytes_max });
+        }
+        held.grow(piece.len())?;
+        if first.is_empty() {
+            // Most bodies are one piece, which needs no copying.
+            first = piece;
+        } else {
+            rest.extend_from_slice(&piece);
+        }
+    }
+    if rest.is_empty() {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&rest);
+    Ok(whole.freeze())
+}
+
+/// Reads on without keeping anything.
+pub(crate) async fn discard(headers: &HeaderMap, mut body: Body) {
+    // Who asked before sending has sent nothing yet, and must not be told to go on.
+    if headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let mut bytes = 0;
+    while bytes < DISCARDED_BYTES_MAX
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        bytes += frame.data_ref().map_or(0, |piece| piece.len() as u64);
+    }
+}
+
+fn broken(error: &(dyn Error + 'static)) -> BodyFault {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if matches!(error.downcast_ref(), Some(BodyIdle::Paused(_))) {
+            return BodyFault::Paused;
+        }
+        cause = error.source();
+    }
+    BodyFault::CutOff
+}
+
+#[cfg(test)]
+mod tests;
