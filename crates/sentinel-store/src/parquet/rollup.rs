@@ -1,0 +1,162 @@
+//! Rollups: what calls add up to, per hour or UTC day and key.
+//!
+//! Rows of equal key may stand in several files and in memory: whoever asks adds them up, and sketches merge. Sums and sketches
+//! do not depend on the order of adding, so a rollup says exactly what its events say.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
+use arrow::datatypes::{TimestampNanosecondType, UInt64Type};
+use arrow::error::ArrowError;
+use domain::{Decision, Outcome, Timestamp};
+
+use super::convert::names;
+use super::names::Ranks;
+use super::schema::{LAST_SEEN, LATENCY, ROLLUP_DISTINCTS, ROLLUP_KEYS, ROLLUP_SUMS, Table};
+use crate::query::counts;
+use crate::sketch::{DistinctSketch, LatencySketch};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Ranks of the key columns, in their order.
+type Key = [u32; ROLLUP_KEYS.len()];
+
+#[derive(Debug, Default)]
+struct Sums {
+    sums: [u64; ROLLUP_SUMS.len()],
+    latency: LatencySketch,
+    distinct: [DistinctSketch; ROLLUP_DISTINCTS.len()],
+    last_seen: i64,
+}
+
+/// Groups of one step, with the names of their keys.
+struct Groups {
+    keys: Vec<Ranks>,
+    groups: HashMap<(i64, Key), Sums>,
+}
+
+/// Rolls up those `rows` of a batch of events.
+pub(super) fn roll(events: &RecordBatch, rows: impl Iterator<Item = usize>, table: Table) -> Result<RecordBatch, ArrowError> {
+    let step = if table == Table::Daily { DAY } else { HOUR };
+    let mut groups = Groups::of(events)?;
+    let input = Input::of(events)?;
+    let outcomes: Vec<_> = words(&groups.keys[6], Outcome::parse);
+    let decisions: Vec<_> = words(&groups.keys[7], Decision::parse);
+    for row in rows {
+        let at = input.timestamp.value(row);
+        let key = groups.key(row);
+        let (allowed, denied, failed) = counts(decisions[key[7] as usize], outcomes[key[6] as usize]);
+        let sums = groups.entry(Timestamp::from_nanos(at).floor(step).nanos(), key);
+        let count = |array: &UInt64Array| if array.is_valid(row) { array.value(row) } else { 0 };
+        let added = [1, u64::from(allowed), u64::from(denied), u64::from(failed), count(input.bytes_in), count(input.bytes_out)];
+        for (sum, more) in sums.sums.iter_mut().zip(added) {
+            *sum = sum.saturating_add(more);
+        }
+        if input.latency.is_valid(row) {
+            sums.latency.insert(input.latency.value(row));
+        }
+        let (human, agent) = (input.human.text_of(row).as_bytes(), input.agent.text_of(row).as_bytes());
+        let session = if input.session.is_valid(row) { input.session.value(row).as_bytes() } else { &[] };
+        sums.distinct[0].insert(human);
+        sums.distinct[1].insert(agent);
+        sums.distinct[2].insert(session);
+        sums.distinct[3].insert_tuple([human, agent]);
+        sums.last_seen = sums.last_seen.max(at);
+    }
+    groups.into_batch()
+}
+
+/// Adds up rollup rows of equal bucket and key.
+pub(super) fn merge(rollup: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let mut groups = Groups::of(rollup)?;
+    let lacks = || ArrowError::SchemaError("the rows are no rollup".to_owned());
+    let column = |name: &str| rollup.column_by_name(name).ok_or_else(lacks);
+    let binary = |name: &str| Ok::<_, ArrowError>(column(name)?.as_binary_opt::<i32>().ok_or_else(lacks)?);
+    let bucket = column("bucket")?.as_primitive::<TimestampNanosecondType>();
+    let last_seen = column(LAST_SEEN)?.as_primitive::<TimestampNanosecondType>();
+    let sums: Vec<_> = ROLLUP_SUMS.iter().map(|name| Ok(column(name)?.as_primitive::<UInt64Type>())).collect::<Result<_, ArrowError>>()?;
+    let latency = binary(LATENCY)?;
+    let distinct: Vec<_> = ROLLUP_DISTINCTS.iter().map(|name| binary(name)).collect::<Result<_, ArrowError>>()?;
+    let damaged = |error: crate::sketch::NotASketch| ArrowError::ExternalError(Box::new(error));
+    for row in 0..rollup.num_rows() {
+        let key = groups.key(row);
+        let into = groups.entry(bucket.value(row), key);
+        for (sum, more) in into.sums.iter_mut().zip(&sums) {
+            *sum = sum.saturating_add(more.value(row));
+        }
+        into.latency.merge(&LatencySketch::from_bytes(latency.value(row)).map_err(damaged)?);
+        for (sketch, more) in into.distinct.iter_mut().zip(&distinct) {
+            sketch.merge(&DistinctSketch::from_bytes(more.value(row)).map_err(damaged)?);
+        }
+        into.last_seen = into.last_seen.max(last_seen.value(row));
+    }
+    groups.into_batch()
+}
+
+impl Groups {
+    fn of(batch: &RecordBatch) -> Result<Self, ArrowError> {
+        let keys = ROLLUP_KEYS.iter().map(|name| Ranks::of(batch, name)).collect::<Result<_, _>>()?;
+        Ok(Self { keys, groups: HashMap::new() })
+    }
+
+    fn key(&self, row: usize) -> Key {
+        std::array::from_fn(|column| self.keys[column].rank(row))
+    }
+
+    fn entry(&mut self, bucket: i64, key: Key) -> &mut Sums {
+        self.groups.entry((bucket, key)).or_insert_with(|| Sums { last_seen: i64::MIN, ..Sums::default() })
+    }
+
+    /// The groups as rows, in order of namespace, bucket and the other keys.
+    fn into_batch(self) -> Result<RecordBatch, ArrowError> {
+        let mut rows: Vec<_> = self.groups.into_iter().collect();
+        rows.sort_unstable_by_key(|((bucket, key), _)| (key[0], *bucket, *key));
+        let time = |values: Vec<i64>| -> ArrayRef { Arc::new(TimestampNanosecondArray::from(values).with_timezone("+00:00")) };
+        let mut columns = vec![time(rows.iter().map(|((bucket, _), _)| *bucket).collect())];
+        for (at, ranks) in self.keys.iter().enumerate() {
+            columns.push(names(rows.iter().map(|((_, key), _)| ranks.text(key[at]))));
+        }
+        for at in 0..ROLLUP_SUMS.len() {
+            columns.push(Arc::new(UInt64Array::from_iter_values(rows.iter().map(|(_, sums)| sums.sums[at]))));
+        }
+        columns.push(Arc::new(BinaryArray::from_iter_values(rows.iter().map(|(_, sums)| sums.latency.to_bytes()))));
+        for at in 0..ROLLUP_DISTINCTS.len() {
+            columns.push(Arc::new(BinaryArray::from_iter_values(rows.iter().map(|(_, sums)| sums.distinct[at].to_bytes()))));
+        }
+        columns.push(time(rows.iter().map(|(_, sums)| sums.last_seen).collect()));
+        RecordBatch::try_new(Arc::clone(Table::Hourly.schema()), columns)
+    }
+}
+
+/// What rollups need of events besides the keys.
+struct Input<'a> {
+    timestamp: &'a TimestampNanosecondArray,
+    bytes_in: &'a UInt64Array,
+    bytes_out: &'a UInt64Array,
+    latency: &'a UInt64Array,
+    session: &'a StringArray,
+    human: Ranks,
+    agent: Ranks,
+}
+
+impl<'a> Input<'a> {
+    fn of(events: &'a RecordBatch) -> Result<Self, ArrowError> {
+        let column = |name: &str| events.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("the rows lack the column {name}")));
+        Ok(Self {
+            timestamp: column("timestamp")?.as_primitive(),
+            bytes_in: column("bytes_in")?.as_primitive(),
+            bytes_out: column("bytes_out")?.as_primitive(),
+            latency: column("latency_us")?.as_primitive(),
+            session: column("session_id")?.as_string(),
+            human: Ranks::of(events, "human_id")?,
+            agent: Ranks::of(events, "agent_id")?,
+        })
+    }
+}
+
+fn words<T>(ranks: &Ranks, parse: impl Fn(&str) -> Option<T>) -> Vec<Option<T>> {
+    (0..ranks.len()).map(|rank| ranks.text(rank).and_then(&parse)).collect()
+}
