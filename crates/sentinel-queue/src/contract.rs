@@ -232,26 +232,26 @@ async fn forgets_what_was_committed<S: Subject>() {
 async fn refuses_when_full_and_goes_on_after_a_commit<S: Subject>() {
     let mut subject = S::create(64 << 10).await;
     let (appender, mut tail) = subject.open().await;
-    let mut appended = 0_u64;
+    let mut count = 0_u64;
     let refused = loop {
-        assert!(appended < 100_000, "a bound of 64 KiB holds {appended} events");
-        match soon("append", appender.append(&events(appended..appended + 10))).await {
-            Ok(()) => appended += 10,
+        assert!(count < 100_000, "a bound of 64 KiB holds {count} events");
+        match soon("append", appender.append(&events(count..count + 10))).await {
+            Ok(()) => count += 10,
             Err(error) => break error,
         }
     };
     assert!(matches!(refused, AppendError::Full { .. }), "{refused:?}");
-    let whole = usize::try_from(appended).unwrap_or(usize::MAX);
+    let whole = usize::try_from(count).unwrap_or(usize::MAX);
     assert_eq!(
         numbers(&read(&mut tail, whole, ALL).await),
-        (0..appended).collect::<Vec<_>>(),
+        (0..count).collect::<Vec<_>>(),
         "all that was accepted is there"
     );
-    commit(&mut tail, appended).await;
-    append(&appender, appended..appended + 10).await;
+    commit(&mut tail, count).await;
+    append(&appender, count..count + 10).await;
     assert_eq!(
         numbers(&read(&mut tail, 10, ALL).await),
-        (appended..appended + 10).collect::<Vec<_>>()
+        (count..count + 10).collect::<Vec<_>>()
     );
 }
 

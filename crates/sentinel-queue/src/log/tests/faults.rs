@@ -13,6 +13,7 @@ use crate::AppendError;
 struct Mood(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault on its own")]
 struct State {
     create_fails: bool,
     write_fails_after: Option<usize>,
@@ -102,21 +103,23 @@ async fn refused(appender: &LogAppender, numbers: std::ops::Range<u64>) {
     assert!(matches!(error, AppendError::Unavailable(_)), "{error:?}");
 }
 
+type Worsen = fn(&mut State);
+
 /// Each way of failing, in the middle of a log: nothing is acknowledged meanwhile, nothing acknowledged is lost, and the
 /// log goes on afterwards, also when it is opened again.
 #[tokio::test]
 async fn a_failing_disk_acknowledges_nothing_and_loses_nothing() {
-    let moods: [(&str, fn(&mut State)); 5] = [
+    let moods: [(&str, Worsen); 5] = [
         ("no room for a segment", |state| {
-            (state.create_fails, state.write_fails_after) = (true, Some(0))
+            (state.create_fails, state.write_fails_after) = (true, Some(0));
         }),
         ("a write that ends half way", |state| state.write_fails_after = Some(100)),
         ("a failing sync", |state| state.sync_fails = true),
         ("a failing sync, and no cut", |state| {
-            (state.sync_fails, state.cut_fails) = (true, true)
+            (state.sync_fails, state.cut_fails) = (true, true);
         }),
         ("half a write, and no cut", |state| {
-            (state.write_fails_after, state.cut_fails) = (Some(100), true)
+            (state.write_fails_after, state.cut_fails) = (Some(100), true);
         }),
     ];
     for (name, worsen) in moods {

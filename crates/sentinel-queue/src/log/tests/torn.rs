@@ -18,10 +18,10 @@ struct Written {
 /// Syncs nothing: here the test is the power cut, and thousands of syncs would only take time.
 struct Unsynced;
 
-impl disk::Disk for Unsynced {
+impl Disk for Unsynced {
     type File = UnsyncedFile;
 
-    fn create(&mut self, path: &Path, header: &[u8]) -> std::io::Result<UnsyncedFile> {
+    fn create(&mut self, path: &Path, header: &[u8]) -> io::Result<UnsyncedFile> {
         fs::write(path, header)?;
         Ok(UnsyncedFile(fs::OpenOptions::new().append(true).open(path)?))
     }
@@ -30,15 +30,15 @@ impl disk::Disk for Unsynced {
 struct UnsyncedFile(fs::File);
 
 impl disk::DiskFile for UnsyncedFile {
-    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         disk::DiskFile::write_all(&mut self.0, bytes)
     }
 
-    fn sync(&mut self) -> std::io::Result<()> {
+    fn sync(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    fn cut(&mut self, _bytes: u64) -> std::io::Result<()> {
+    fn cut(&mut self, _bytes: u64) -> io::Result<()> {
         Ok(())
     }
 }
