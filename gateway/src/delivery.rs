@@ -373,6 +373,3 @@ fn encode(events: Vec<Event>) -> Batch {
         rest: events,
     }
 }
-
-#[cfg(test)]
-mod tests;

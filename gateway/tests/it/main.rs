@@ -1,0 +1,6 @@
+//! The gateway between a real client and real servers, all in this process.
+
+mod columns;
+mod delivery;
+mod passing;
+mod support;
