@@ -1,3 +1,14 @@
-//! The `mcp-runtime` command.
+//! The `mcp-runtime` command: runs the standalone stack, and asks a running one.
 
-fn main() {}
+mod args;
+mod client;
+mod command;
+mod fault;
+mod render;
+mod text;
+
+use clap::Parser as _;
+
+fn main() -> std::process::ExitCode {
+    render::finish(command::run(args::Cli::parse()))
+}

@@ -19,8 +19,8 @@ fn admit_as(json: &str, rule: &NamespaceRule) -> Result<Event, EventFault> {
         key: Some("k1"),
         rule,
         trace_id: None,
-        age_max: Duration::from_secs(400 * 86_400),
-        ahead_max: Duration::from_secs(300),
+        age_max: Duration::from_hours(400 * 24),
+        ahead_max: Duration::from_mins(5),
     };
     Draft::parse(json.as_bytes())?.admit(&receipt, || EventId::from_bytes([7; 16]))
 }

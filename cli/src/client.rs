@@ -1,0 +1,262 @@
+//! The platform API over HTTP.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use reqwest::{Method, Response, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::args::Global;
+use crate::fault::{Exit, Fault};
+
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+/// Longest wait for an answer's head. Streams may stay silent for as long as they like afterwards.
+const ANSWER_WAIT_MAX: Duration = Duration::from_mins(1);
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// One platform API.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    key: Option<Key>,
+}
+
+struct Key(String);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+/// The one shape of error bodies.
+#[derive(Debug, Deserialize)]
+struct Problem {
+    error: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    hint: Option<String>,
+}
+
+impl Client {
+    pub(crate) fn new(global: &Global) -> Result<Self, Fault> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_WAIT_MAX)
+            .user_agent(concat!("mcp-runtime/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Fault::new(Exit::Failed, "preparing the HTTP client").caused_by(&error))?;
+        let base = global
+            .api_url
+            .clone()
+            .or_else(last_standalone)
+            .unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let key = global.api_key_file.as_deref().map(read_key).transpose()?;
+        Ok(Self {
+            http,
+            base: base.trim_end_matches('/').to_owned(),
+            key,
+        })
+    }
+
+    /// Asks for a document.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, Fault> {
+        self.read(self.ask(Method::GET, path, query, None).await?).await
+    }
+
+    /// Sends a document and reads the answer.
+    pub(crate) async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<T, Fault> {
+        self.read(self.ask(method, path, &[], body).await?).await
+    }
+
+    /// Sends a document and takes the answer as it is.
+    pub(crate) async fn send_for_text(&self, method: Method, path: &str, body: &serde_json::Value) -> Result<String, Fault> {
+        let response = self.ask(method, path, &[], Some(body)).await?;
+        response.text().await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// Asks for a stream.
+    pub(crate) async fn open(&self, path: &str, query: &[(&str, String)]) -> Result<Response, Fault> {
+        self.ask(Method::GET, path, query, None).await
+    }
+
+    /// Follows server-sent events: the `id` and `data` of each.
+    pub(crate) async fn follow(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<impl Stream<Item = Result<(String, String), Fault>> + use<>, Fault> {
+        let mut bytes = self.open(path, query).await?.bytes_stream();
+        let base = self.base.clone();
+        Ok(async_events(async move || match bytes.next().await {
+            None => Ok(None),
+            Some(Ok(chunk)) => Ok(Some(chunk.to_vec())),
+            Some(Err(error)) => Err(Fault::new(Exit::Failed, format!("reading the stream from {base}")).caused_by(&error)),
+        }))
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&serde_json::Value>,
+    ) -> Result<Response, Fault> {
+        let url = format!("{}{path}", self.base);
+        let mut request = self
+            .http
+            .request(method, &url)
+            .query(query)
+            .header(reqwest::header::ACCEPT, "application/json, text/event-stream");
+        if let Some(Key(key)) = &self.key {
+            request = request.header("x-api-key", key);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = tokio::time::timeout(ANSWER_WAIT_MAX, request.send()).await;
+        let answer = answer.map_err(|_| {
+            Fault::new(
+                Exit::Failed,
+                format!("no answer from {url} within {} s", ANSWER_WAIT_MAX.as_secs()),
+            )
+        })?;
+        let response = answer.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(refused(response).await)
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Fault> {
+        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Fault::new(
+                Exit::Failed,
+                format!("{} answered something that this version does not understand", self.base),
+            )
+            .caused_by(&error)
+            .hint("is the address that of a platform API of the same version?")
+        })
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Fault {
+        Fault::new(Exit::Failed, format!("no platform API answers at {}", self.base))
+            .caused_by(error)
+            .hint("start one with `mcp-runtime up`, or name another with --api-url")
+    }
+}
+
+async fn refused(response: Response) -> Fault {
+    let status = response.status();
+    let exit = match status {
+        StatusCode::NOT_FOUND => Exit::NotFound,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::NotAllowed,
+        StatusCode::CONFLICT => Exit::Conflict,
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    let body = response.bytes().await.unwrap_or_default();
+    match serde_json::from_slice::<Problem>(&body) {
+        Ok(problem) => {
+            let message = if problem.message.is_empty() {
+                problem.error
+            } else {
+                problem.message
+            };
+            let fault = Fault::new(exit, crate::text::safe(&message));
+            match problem.hint {
+                Some(hint) => fault.hint(crate::text::safe(&hint)),
+                None => fault,
+            }
+        }
+        Err(_) => Fault::new(exit, format!("the API answered {status}")),
+    }
+}
+
+/// Cuts a byte stream into server-sent events.
+fn async_events<F>(next: F) -> impl Stream<Item = Result<(String, String), Fault>>
+where
+    F: AsyncFnMut() -> Result<Option<Vec<u8>>, Fault>,
+{
+    let state = (next, Vec::new(), std::collections::VecDeque::new());
+    futures::stream::try_unfold(state, async |(mut next, mut rest, mut ready)| {
+        loop {
+            if let Some(event) = ready.pop_front() {
+                return Ok(Some((event, (next, rest, ready))));
+            }
+            let Some(chunk) = next().await? else { return Ok(None) };
+            rest.extend_from_slice(&chunk);
+            while let Some(end) = rest.windows(2).position(|pair| pair == b"\n\n") {
+                let block: Vec<u8> = rest.drain(..end + 2).collect();
+                ready.extend(event_of(&String::from_utf8_lossy(&block)));
+            }
+        }
+    })
+}
+
+fn event_of(block: &str) -> Option<(String, String)> {
+    let field = |name: &str| {
+        block
+            .lines()
+            .filter_map(|line| line.strip_prefix(name))
+            .map(|value| value.strip_prefix(' ').unwrap_or(value))
+            .collect::<Vec<_>>()
+    };
+    let data = field("data:");
+    (!data.is_empty()).then(|| (field("id:").concat(), data.join("\n")))
+}
+
+fn read_key(path: &Path) -> Result<Key, Fault> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Fault::new(Exit::Usage, format!("reading the API key from {}", path.display())).caused_by(&error))?;
+    Ok(Key(text.trim().to_owned()))
+}
+
+/// Where `up` notes the address it listens on, for commands in another terminal.
+pub(crate) fn standalone_note() -> Option<PathBuf> {
+    std::env::home_dir().map(|home| home.join(".mcpruntime").join("standalone.json"))
+}
+
+fn last_standalone() -> Option<String> {
+    #[derive(Deserialize)]
+    struct Note {
+        url: String,
+    }
+    let text = std::fs::read(standalone_note()?).ok()?;
+    serde_json::from_slice::<Note>(&text).ok().map(|note| note.url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn events_are_found_however_the_bytes_are_cut() {
+        let wire = b": hello\n\nid: 0:7\ndata: {\"a\":1}\n\nid: 0:8\ndata: x\ndata: y\n\n";
+        for size in 1..wire.len() {
+            let mut chunks = wire
+                .chunks(size)
+                .map(<[u8]>::to_vec)
+                .collect::<std::collections::VecDeque<_>>();
+            let events: Vec<_> = async_events(async move || Ok(chunks.pop_front())).collect().await;
+            let events: Vec<_> = events.into_iter().map(Result::unwrap).collect();
+            assert_eq!(
+                events,
+                [
+                    ("0:7".to_owned(), "{\"a\":1}".to_owned()),
+                    ("0:8".to_owned(), "x\ny".to_owned())
+                ]
+            );
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The commands: each noun is a module.
+
+#[cfg(feature = "demo")]
+mod demo;
+pub(crate) mod sentinel;
+#[cfg(feature = "standalone")]
+pub(crate) mod up;
+
+use crate::args::{Cli, Command};
+use crate::client::Client;
+use crate::fault::{Exit, Fault};
+use crate::render::{self, Done};
+
+/// Runs what was asked for.
+pub(crate) fn run(cli: Cli) -> Result<Done, Fault> {
+    let Cli { global, command } = cli;
+    match command {
+        #[cfg(feature = "standalone")]
+        Command::Up(args) => up::run(*args),
+        Command::Completion { shell } => completion(shell),
+        Command::Sentinel(command) => asking(async || sentinel::run(&Client::new(&global)?, global.output, *command).await),
+        Command::Status(args) => asking(async || sentinel::status::run(&Client::new(&global)?, global.output, &args).await),
+    }
+}
+
+/// Runs a command that talks to the API. Ctrl-C ends it without a word, which is how a follower is left.
+fn asking(command: impl AsyncFnOnce() -> Result<Done, Fault>) -> Result<Done, Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Fault::new(Exit::Failed, "starting the runtime").caused_by(&error))?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = command() => done,
+            _ = tokio::signal::ctrl_c() => Ok(Done::Well),
+        }
+    })
+}
+
+fn completion(shell: clap_complete::Shell) -> Result<Done, Fault> {
+    let mut script = Vec::new();
+    clap_complete::generate(
+        shell,
+        &mut <Cli as clap::CommandFactory>::command(),
+        "mcp-runtime",
+        &mut script,
+    );
+    render::bytes(&script)?;
+    Ok(Done::Well)
+}
+
+#[cfg(test)]
+mod tests;
