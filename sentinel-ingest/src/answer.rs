@@ -161,8 +161,9 @@ fn shortened(message: String) -> String {
     }
 }
 
+/// The body of 202.
 #[derive(Serialize)]
-struct Accepted<'a> {
+struct Receipt<'a> {
     ok: bool,
     accepted: usize,
     duplicates: usize,
@@ -172,7 +173,7 @@ struct Accepted<'a> {
 
 /// 202: what is durable now, and what was refused beside it.
 pub(crate) fn accepted(accepted: usize, duplicates: usize, rejections: &Rejections) -> Response {
-    let body = Accepted {
+    let body = Receipt {
         ok: true,
         accepted,
         duplicates,

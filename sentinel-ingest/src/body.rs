@@ -106,30 +106,29 @@ pub(crate) fn announced(body: &Body) -> Option<u64> {
 
 /// Reads the whole body, holding memory for it as it comes.
 pub(crate) async fn read(body: &mut Body, bytes_max: usize, held: &mut Held) -> Result<Bytes, BodyFault> {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let announced = announced(body).map_or(0, |bytes| usize::try_from(bytes).unwrap_or(bytes_max).min(bytes_max));
+    // Small bodies come in one piece, which needs no copying.
+    let mut only = Bytes::new();
+    let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| broken(&error))?;
         // Trailers say nothing we ask for.
         let Ok(piece) = frame.into_data() else { continue };
-        if first.len() + rest.len() + piece.len() > bytes_max {
+        if only.len() + whole.len() + piece.len() > bytes_max {
             return Err(BodyFault::TooLarge { bytes_max });
         }
         held.grow(piece.len())?;
-        if first.is_empty() {
-            // Most bodies are one piece, which needs no copying.
-            first = piece;
-        } else {
-            rest.extend_from_slice(&piece);
+        if only.is_empty() && whole.is_empty() {
+            only = piece;
+            continue;
         }
+        if whole.is_empty() {
+            whole.reserve(announced.max(only.len() + piece.len()));
+            whole.extend_from_slice(&std::mem::take(&mut only));
+        }
+        whole.extend_from_slice(&piece);
     }
-    if rest.is_empty() {
-        return Ok(first);
-    }
-    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&rest);
-    Ok(whole.freeze())
+    Ok(if whole.is_empty() { only } else { whole.freeze() })
 }
 
 /// Reads on without keeping anything.

@@ -38,7 +38,7 @@ fn a_new_key_has_its_form_and_only_its_hash_is_kept() {
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains(&made.view.id) && !text.contains(parts[2]), "{text}");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(store.list().unwrap(), [made.view.clone()]);
+    assert_eq!(store.list().unwrap(), std::slice::from_ref(&made.view));
     assert!(!format!("{made:?}").contains(parts[2]));
     let other = store.create(acme()).unwrap();
     assert_ne!((&other.key, &other.view.id), (&made.key, &made.view.id));

@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 
 use crate::harness::{Harness, event, later, lines};
 
+#[cfg(test)]
 fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(text).unwrap();
     encoder.finish().unwrap()
 }
 
+#[cfg(test)]
 fn zstd(text: &[u8]) -> Vec<u8> {
     zstd::encode_all(text, 1).unwrap()
 }
@@ -49,7 +51,7 @@ async fn every_layout_holds_the_same_events() {
     let harness = Harness::start().await;
     let events = [event("a"), event("b"), event("c")];
     let compact = lines(&events);
-    let pretty: String = events.iter().map(|event| format!("{event:#}\n")).collect();
+    let pretty = events.each_ref().map(|event| format!("{event:#}")).join("\n");
     let array = Value::from(events.to_vec()).to_string();
     let cases = [
         ("application/json", array.clone()),

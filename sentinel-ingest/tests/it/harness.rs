@@ -15,7 +15,8 @@ use service_kit::logs::LogStore;
 use service_kit::tasks::RunningOptions;
 use service_kit::{Clock, ManualClock, Running};
 use tempfile::TempDir;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 /// What the clock says at the start of each test: 2026-11-22T15:04:05Z.
 pub(crate) const NOW_SECONDS: i64 = 1_795_359_845;
@@ -32,6 +33,7 @@ struct Inner {
     events: Mutex<Vec<Event>>,
     fault: Mutex<Option<fn() -> AppendError>>,
     stuck: Mutex<bool>,
+    forgetful: Mutex<bool>,
 }
 
 impl Queue {
@@ -56,7 +58,9 @@ impl EventAppender for Queue {
         if let Some(fault) = *self.0.fault.lock().unwrap() {
             return Err(fault());
         }
-        self.0.events.lock().unwrap().extend_from_slice(events);
+        if !*self.0.forgetful.lock().unwrap() {
+            self.0.events.lock().unwrap().extend_from_slice(events);
+        }
         Ok(())
     }
 }
@@ -111,18 +115,25 @@ impl Answer {
 pub(crate) fn logs() -> &'static LogStore {
     static LOGS: LazyLock<LogStore> = LazyLock::new(|| {
         let logs = LogStore::default();
-        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(logs.layer())).unwrap();
+        // Measurements are run by themselves, and nobody measures with everything logged.
+        let level = if std::env::args().any(|argument| argument == "speed") {
+            LevelFilter::INFO
+        } else {
+            LevelFilter::TRACE
+        };
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(logs.layer().with_filter(level))).unwrap();
         logs
     });
     &LOGS
 }
 
 impl Harness {
+    #[expect(clippy::unused_async, reason = "it needs a runtime around it, and says so by being awaited")]
     pub(crate) async fn start() -> Self {
-        Self::with(Config::default()).await
+        Self::with(Config::default())
     }
 
-    pub(crate) async fn with(config: Config) -> Self {
+    pub(crate) fn with(config: Config) -> Self {
         logs();
         let folder = tempfile::tempdir().unwrap();
         let key_file = folder.path().join("keys.json");
@@ -152,6 +163,13 @@ impl Harness {
             client: reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap(),
             _folder: folder,
         }
+    }
+
+    /// With a queue that keeps nothing, and at the usual level of logging, for measurements.
+    pub(crate) async fn forgetful() -> Self {
+        let harness = Self::start().await;
+        *harness.queue.0.forgetful.lock().unwrap() = true;
+        harness
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -223,7 +241,7 @@ pub(crate) fn event(name: &str) -> Value {
 }
 
 pub(crate) fn lines(events: &[Value]) -> String {
-    events.iter().map(|event| format!("{event}\n")).collect()
+    events.iter().flat_map(|event| [event.to_string(), "\n".to_owned()]).collect()
 }
 
 /// Waits until `check` gives something; it says what it saw when not.

@@ -133,10 +133,12 @@ async fn events_the_queue_did_not_take_cost_no_rate() {
     harness.post_as(&key).await.assert_accepted(1);
 }
 
+type Fault = fn() -> AppendError;
+
 #[tokio::test]
 async fn a_full_or_absent_queue_gets_503_and_nothing_is_acknowledged() {
     let harness = Harness::start().await;
-    let faults: [(fn() -> AppendError, &str, &str); 3] = [
+    let faults: [(Fault, &str, &str); 3] = [
         (|| AppendError::Full { bytes: 9, bytes_max: 8 }, "queue_full", "5"),
         (
             || AppendError::Unavailable(std::io::Error::other("secret path of ours")),
@@ -165,7 +167,7 @@ async fn a_queue_that_hangs_is_not_waited_for_without_end() {
         append_timeout: Duration::from_millis(20),
         ..Config::default()
     };
-    let harness = Harness::with(config).await;
+    let harness = Harness::with(config);
     harness.queue.get_stuck();
     harness.post_json(&event("a")).await.assert_refused(503, "queue_unavailable");
 }
@@ -176,7 +178,7 @@ async fn requests_beyond_the_memory_are_asked_to_come_again() {
         memory_bytes_max: 4_096,
         ..Config::default()
     };
-    let harness = Harness::with(config).await;
+    let harness = Harness::with(config);
     harness.post_json(&event("a")).await.assert_accepted(1);
     let answer = harness.post_json(&json!([event("a"), event("b"), event("c")])).await;
     answer.assert_refused(503, "overloaded");

@@ -1,7 +1,10 @@
 //! Ingest over real HTTP, with a queue that can be told to fail.
 
 mod bodies;
+#[cfg(test)]
 mod harness;
 mod keys;
 mod limits;
 mod service;
+#[cfg(test)]
+mod speed;
