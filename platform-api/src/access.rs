@@ -209,15 +209,20 @@ impl StaticAccess {
         if !is_loopback_host(host) {
             return Err(Denied::ForeignHost);
         }
-        let mut origins = headers.get_all(header::ORIGIN).iter();
-        let fine = origins.all(|origin| {
-            origin.to_str().is_ok_and(|origin| {
-                self.origins_allowed.iter().any(|allowed| allowed == origin)
-                    || origin
-                        .strip_prefix("http://")
-                        .is_some_and(|authority| authority.eq_ignore_ascii_case(host))
-            })
-        });
+        let own = |origin: &str| {
+            origin
+                .strip_prefix("http://")
+                .is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+        };
+        let allowed = |origin: &str| own(origin) || self.origins_allowed.iter().any(|known| known == origin);
+        let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
+        let fine = if origins.peek().is_some() {
+            origins.all(|origin| origin.to_str().is_ok_and(allowed))
+        } else {
+            // Images and scripts of other pages are asked for without an origin, but browsers tell where they come from.
+            let site = headers.get("sec-fetch-site");
+            site.is_none_or(|site| site == "same-origin" || site == "none")
+        };
         if fine { Ok(()) } else { Err(Denied::ForeignOrigin) }
     }
 }

@@ -121,7 +121,7 @@ impl Api {
             operations,
             access,
             queries: places(config.queries_max),
-            // Exports last long: half of the places stay free for short questions.
+            // Exports last long, so they have places of their own and leave those of short questions free.
             exports: places(config.queries_max.div_ceil(2)),
             streams: places(config.streams_max),
             config,
@@ -155,6 +155,22 @@ impl Api {
                 Err(Problem::gateway_timeout(format!("the question took longer than {seconds} s"))
                     .with_code("query_timeout")
                     .with_hint("ask about a shorter time range or fewer values"))
+            }
+        }
+    }
+
+    /// Has the system do something, within the longest time of a question.
+    pub(crate) async fn operate<T>(&self, operation: impl Future<Output = Result<T, OperationError>>) -> Result<T, Problem> {
+        match tokio::time::timeout(self.0.config.query_time_max, operation).await {
+            Ok(done) => done.map_err(operation_problem),
+            Err(_late) => {
+                self.0.metrics.timed_out.inc();
+                let seconds = self.0.config.query_time_max.as_secs();
+                Err(Problem::gateway_timeout(format!(
+                    "the system did not answer within {seconds} s; whether it was done is not known"
+                ))
+                .with_code("operation_timeout")
+                .with_hint("look at its state before trying again"))
             }
         }
     }

@@ -11,8 +11,8 @@ use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApiBuilder, Ref, RefOr, Required,
-    Schema, Type,
+    ArrayBuilder, ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApiBuilder, Ref, RefOr,
+    Required, Schema, Type,
 };
 
 use crate::params::{ENVELOPE_FILTERS, Kind, Param, words_of};
@@ -75,6 +75,16 @@ fn build() -> utoipa::openapi::OpenApi {
     for (name, shape) in shapes::all() {
         components = components.schema(name, shape);
     }
+    for (name, help) in filters() {
+        components = components.parameter(name, filter_parameter(name, help));
+    }
+    for fault in FAULTS {
+        let body = ContentBuilder::new().schema(Some(shape("Problem"))).build();
+        let response = ResponseBuilder::new()
+            .description(fault.why)
+            .content("application/json", body);
+        components = components.response(fault.name, response);
+    }
     components = components
         .security_scheme("key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key"))))
         .security_scheme(
@@ -106,6 +116,11 @@ fn operation(route: &Route) -> Operation {
     for parameter in path_parameters(route).chain(query_parameters(route)) {
         operation = operation.parameter(parameter);
     }
+    if route.filters == Filters::All {
+        for (name, _) in filters() {
+            operation = operation.parameter_ref(Ref::new(format!("#/components/parameters/{name}")));
+        }
+    }
     operation = match route.need {
         Need::Nobody => operation,
         Need::Caller => operation.description(Some("For any caller; answers are confined to what they may see.")),
@@ -118,15 +133,8 @@ fn operation(route: &Route) -> Operation {
     }
     let (status, good) = good_answer(route.answer);
     operation = operation.response(status, good);
-    for (status, why) in faults(route) {
-        let body = ContentBuilder::new().schema(Some(shape("Problem"))).build();
-        operation = operation.response(
-            status,
-            ResponseBuilder::new()
-                .description(why)
-                .content("application/json", body)
-                .build(),
-        );
+    for fault in faults(route) {
+        operation = operation.response(fault.status, Ref::from_response_name(fault.name));
     }
     operation.build()
 }
@@ -163,6 +171,7 @@ fn path_parameters(route: &Route) -> impl Iterator<Item = Parameter> {
         ParameterBuilder::new()
             .name(name)
             .parameter_in(ParameterIn::Path)
+            .required(Required::True)
             .description(Some(help))
             .schema(Some(shapes::text()))
             .build()
@@ -170,31 +179,28 @@ fn path_parameters(route: &Route) -> impl Iterator<Item = Parameter> {
 }
 
 fn query_parameters(route: &Route) -> impl Iterator<Item = Parameter> {
-    let own = route.params.iter().flat_map(|group| group.iter()).map(|param| {
+    let own = route.params.iter().flat_map(|group| group.iter());
+    own.map(|param| {
         query_parameter(param.name, param.help, param_schema(param))
             .required(Required::False)
             .build()
-    });
-    let columns = COLUMNS.iter().map(|column| {
-        (
-            column.name,
-            "Only events with one of these values; an empty text means absent",
-        )
-    });
-    let filters = columns
-        .chain(ENVELOPE_FILTERS)
-        .filter(|_| route.filters == Filters::All)
-        .map(|(name, help)| {
-            let words = words_of(name);
-            let schema = utoipa::openapi::ArrayBuilder::new()
-                .items(RefOr::T(words.map_or_else(shapes::text, |words| shapes::words(&words))))
-                .build();
-            query_parameter(name, help, Schema::Array(schema))
-                .explode(Some(true))
-                .required(Required::False)
-                .build()
-        });
-    own.chain(filters)
+    })
+}
+
+/// Every column that can be filtered by, with what it is.
+fn filters() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let columns = COLUMNS.iter().map(|column| (column.name, "A column of the event"));
+    columns.chain(ENVELOPE_FILTERS)
+}
+
+fn filter_parameter(name: &str, help: &str) -> Parameter {
+    let words = words_of(name);
+    let schema = ArrayBuilder::new().items(RefOr::T(words.map_or_else(shapes::text, |words| shapes::words(&words))));
+    let help = format!("{help}. Only events with one of these values; an empty text means absent");
+    query_parameter(name, &help, Schema::Array(schema.build()))
+        .explode(Some(true))
+        .required(Required::False)
+        .build()
 }
 
 fn query_parameter(name: &str, help: &str, schema: Schema) -> ParameterBuilder {
@@ -308,41 +314,87 @@ fn good_answer(answer: Answer) -> (&'static str, ResponseBuilder) {
     }
 }
 
-/// The faults a route may answer with, beyond those that any HTTP service has.
-fn faults(route: &Route) -> Vec<(&'static str, &'static str)> {
-    let mut faults = Vec::new();
-    if route.need != Need::Nobody {
-        faults.push((
-            "400",
-            "A parameter is not known or not right: `invalid_query_param`, `invalid_query`",
-        ));
-        faults.push(("401", "No credential, or an unknown one: `unauthorized`"));
-        faults.push((
-            "403",
-            "Not for this caller: `forbidden`, `forbidden_namespace`, `forbidden_host`, `forbidden_origin`",
-        ));
-        faults.push(("500", "A fault of ours: `internal`, `query_failed`"));
-        faults.push((
-            "503",
-            "Not now, with `Retry-After`: `busy`, `too_many_streams`, `unavailable`",
-        ));
-    }
-    if route.need == Need::Caller {
-        faults.push(("422", "More than is answered: `over_limit`"));
-        faults.push(("504", "It took too long: `query_timeout`"));
-    }
-    if route.path.contains('{') {
-        faults.push(("404", "There is no such thing: `not_found`"));
-        faults.push(("409", "Its state does not allow it: `conflict`"));
-    }
-    if route.body != Body::None {
-        faults.push(("413", "The body is too large: `payload_too_large`"));
-        faults.push(("415", "The body is not JSON: `unsupported_media_type`"));
-        if route.need == Need::Admin {
-            faults.push(("422", "The body does not say what is needed: `invalid`, `unprocessable`"));
-        }
-    }
-    faults
+/// An answer that says what went wrong.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    name: &'static str,
+    status: &'static str,
+    why: &'static str,
+    of: fn(&Route) -> bool,
+}
+
+/// The faults that routes answer with, beyond those that any HTTP service has, and which routes do.
+const FAULTS: &[Fault] = &[
+    Fault {
+        name: "WrongParameter",
+        status: "400",
+        why: "A parameter is not known or not right: `invalid_query_param`, `invalid_query`, `bad_request`",
+        of: |route| route.need != Need::Nobody,
+    },
+    Fault {
+        name: "NotNamed",
+        status: "401",
+        why: "No credential, or an unknown one: `unauthorized`",
+        of: |route| route.need != Need::Nobody,
+    },
+    Fault {
+        name: "NotAllowed",
+        status: "403",
+        why: "Not for this caller: `forbidden`, `forbidden_namespace`, `forbidden_host`, `forbidden_origin`",
+        of: |route| route.need != Need::Nobody,
+    },
+    Fault {
+        name: "NotThere",
+        status: "404",
+        why: "There is no such thing: `not_found`",
+        of: |route| route.path.contains('{'),
+    },
+    Fault {
+        name: "Conflict",
+        status: "409",
+        why: "Its state does not allow it: `conflict`",
+        of: |route| route.need == Need::Admin && route.method != Verb::Get,
+    },
+    Fault {
+        name: "TooLarge",
+        status: "413",
+        why: "The body is too large: `payload_too_large`",
+        of: |route| route.body != Body::None,
+    },
+    Fault {
+        name: "NotJson",
+        status: "415",
+        why: "The body is not JSON: `unsupported_media_type`",
+        of: |route| route.body != Body::None,
+    },
+    Fault {
+        name: "Unfit",
+        status: "422",
+        why: "The body does not say what is needed (`invalid`, `invalid_query`, `unprocessable`), or more is asked than is answered (`over_limit`)",
+        of: |route| route.need == Need::Caller || route.body != Body::None,
+    },
+    Fault {
+        name: "OurFault",
+        status: "500",
+        why: "A fault of ours: `internal`, `query_failed`",
+        of: |route| route.need != Need::Nobody,
+    },
+    Fault {
+        name: "NotNow",
+        status: "503",
+        why: "Not now, with `Retry-After`: `busy`, `too_many_streams`, `unavailable`",
+        of: |route| route.need != Need::Nobody,
+    },
+    Fault {
+        name: "TooLong",
+        status: "504",
+        why: "It took too long: `query_timeout`, `operation_timeout`",
+        of: |route| route.need != Need::Nobody,
+    },
+];
+
+fn faults(route: &Route) -> impl Iterator<Item = &'static Fault> {
+    FAULTS.iter().filter(|fault| (fault.of)(route))
 }
 
 fn shape(name: &str) -> RefOr<Schema> {

@@ -15,7 +15,7 @@ const PARAMS_MAX: usize = 128;
 /// Longest value of a parameter, in bytes. A URI of a resource is the longest text that is stored.
 const VALUE_BYTES_MAX: usize = 4_096;
 /// Names further apart than this share of letters are not offered as what was meant.
-const SIMILARITY_MIN: f64 = 0.7;
+const SIMILARITY_MIN: f64 = 0.8;
 
 /// What a parameter may hold.
 #[derive(Clone, Copy, Debug)]

@@ -13,8 +13,8 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, post};
-use http::StatusCode;
 use http::request::Parts;
+use http::{HeaderValue, StatusCode, header};
 use sentinel_store::query::Filter;
 use service_kit::Problem;
 use service_kit::problem::with_fallbacks;
@@ -261,7 +261,7 @@ const DEAD_LETTERS: &[Param] = &[
     },
     Param {
         name: "after",
-        kind: Kind::Number(0, u64::MAX),
+        kind: Kind::Number(0, i64::MAX as u64),
         default: "0",
         help: "Only ids above this one",
     },
@@ -331,7 +331,14 @@ async fn guard(State((api, route)): State<(Api, &'static Route)>, request: Reque
             Err(problem) => return problem.into_response(),
         }
     }
-    next.run(Request::from_parts(parts, body)).await
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Answers are of one moment and one caller.
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn admit(api: &Api, route: &'static Route, request: &Parts) -> Result<Call, Problem> {

@@ -103,6 +103,26 @@ fn a_page_of_another_origin_is_refused() {
 }
 
 #[test]
+fn a_picture_in_another_page_is_refused() {
+    let open = access(OpenLoopback::Yes);
+    for (site, good) in [
+        ("none", true),
+        ("same-origin", true),
+        ("same-site", false),
+        ("cross-site", false),
+    ] {
+        let answer = ask(&open, LOCAL, &[("host", "localhost:8085"), ("sec-fetch-site", site)]);
+        assert_eq!(answer.is_ok(), good, "{site}: {answer:?}");
+    }
+    let page = [
+        ("host", "localhost:8085"),
+        ("origin", "http://localhost:5173"),
+        ("sec-fetch-site", "same-site"),
+    ];
+    assert_eq!(ask(&open, LOCAL, &page), Ok("local".to_owned()));
+}
+
+#[test]
 fn keys_are_taken_from_either_header() {
     let closed = access(OpenLoopback::No);
     let bearer = format!("Bearer {SECRET}");

@@ -63,7 +63,7 @@ fn empty_and_future_windows_are_refused() {
 
 #[test]
 fn each_wrong_parameter_says_what_would_be_right() {
-    let mut seen = String::new();
+    let mut seen = Vec::new();
     for (path, query) in [
         ("/api/v1/events", "limit=0"),
         ("/api/v1/events", "limit=1001"),
@@ -96,10 +96,10 @@ fn each_wrong_parameter_says_what_would_be_right() {
             (400, "invalid_query_param"),
             "{query}"
         );
-        seen.push_str(&format!("{query}\n  {}\n", problem.message));
-        seen.extend(problem.hint.map(|hint| format!("  {hint}\n")));
+        let hint = problem.hint.map(|hint| format!("\n  {hint}")).unwrap_or_default();
+        seen.push(format!("{query}\n  {}{hint}", problem.message));
     }
-    insta::assert_snapshot!(seen);
+    insta::assert_snapshot!(seen.join("\n"));
 }
 
 #[test]

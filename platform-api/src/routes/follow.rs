@@ -110,12 +110,7 @@ pub(super) async fn logs(
         grep: params.text("grep").map(str::to_owned),
     };
     if !params.flag("follow") {
-        let lines = api
-            .0
-            .operations
-            .log_lines(&component, filter)
-            .await
-            .map_err(operation_problem)?;
+        let lines = api.operate(api.0.operations.log_lines(&component, filter)).await?;
         return Ok(json(lines));
     }
     let held = api.stream_place()?;

@@ -15,7 +15,7 @@ use service_kit::parse_duration;
 use service_kit::problem::{JsonBody, PathParams, RawBody};
 
 use super::Call;
-use crate::api::{Api, json, operation_problem};
+use crate::api::{Api, json};
 use crate::operations::KeySpec;
 
 /// Longest note of a key, in bytes.
@@ -68,7 +68,7 @@ struct Components<'a> {
 }
 
 pub(super) async fn components(State(api): State<Api>) -> Result<Response, Problem> {
-    let status = api.0.operations.system_status().await.map_err(operation_problem)?;
+    let status = api.operate(api.0.operations.system_status()).await?;
     Ok(json(Components {
         components: status.components.iter().map(ComponentRow::of).collect(),
         as_of: status.as_of,
@@ -76,7 +76,7 @@ pub(super) async fn components(State(api): State<Api>) -> Result<Response, Probl
 }
 
 pub(super) async fn status(State(api): State<Api>) -> Result<Response, Problem> {
-    Ok(json(api.0.operations.system_status().await.map_err(operation_problem)?))
+    Ok(json(api.operate(api.0.operations.system_status()).await?))
 }
 
 #[derive(Debug, Serialize)]
@@ -86,7 +86,7 @@ struct KeyList {
 
 pub(super) async fn keys(State(api): State<Api>) -> Result<Response, Problem> {
     Ok(json(KeyList {
-        keys: api.0.operations.keys().await.map_err(operation_problem)?,
+        keys: api.operate(api.0.operations.keys()).await?,
     }))
 }
 
@@ -105,7 +105,7 @@ pub(super) struct KeyWish {
 
 pub(super) async fn create_key(State(api): State<Api>, JsonBody(wish): JsonBody<KeyWish>) -> Result<Response, Problem> {
     let spec = key_spec(wish, api.now())?;
-    let made = api.0.operations.create_key(spec).await.map_err(operation_problem)?;
+    let made = api.operate(api.0.operations.create_key(spec)).await?;
     tracing::info!(key = made.view.id, namespace = made.view.namespace, "ingest key made");
     Ok(secret(&made))
 }
@@ -152,7 +152,7 @@ fn key_spec(wish: KeyWish, now: Timestamp) -> Result<KeySpec, Problem> {
 }
 
 pub(super) async fn revoke_key(State(api): State<Api>, PathParams(id): PathParams<String>) -> Result<Response, Problem> {
-    let revoked = api.0.operations.revoke_key(&id).await.map_err(operation_problem)?;
+    let revoked = api.operate(api.0.operations.revoke_key(&id)).await?;
     tracing::info!(key = revoked.id, "ingest key revoked");
     Ok(json(revoked))
 }
@@ -179,12 +179,7 @@ pub(super) async fn rotate_key(
             OVERLAP_MAX.as_secs() / 86_400
         )));
     }
-    let made = api
-        .0
-        .operations
-        .rotate_key(&id, api.now().plus(overlap))
-        .await
-        .map_err(operation_problem)?;
+    let made = api.operate(api.0.operations.rotate_key(&id, api.now().plus(overlap))).await?;
     tracing::info!(old_key = id, key = made.view.id, "ingest key rotated");
     Ok(secret(&made))
 }
@@ -218,11 +213,8 @@ struct DeadLettersAnswer {
 pub(super) async fn dead_letters(State(api): State<Api>, Extension(call): Extension<Call>) -> Result<Response, Problem> {
     let params = &call.params;
     let page = api
-        .0
-        .operations
-        .dead_letters(params.number("after"), params.count("limit"))
-        .await
-        .map_err(operation_problem)?;
+        .operate(api.0.operations.dead_letters(params.number("after"), params.count("limit")))
+        .await?;
     let last = page.dead_letters.last().filter(|_| page.has_more);
     let next = last.map(|last| params.link("/api/v1/sentinel/dlq", "after", &last.id.to_string()));
     Ok(json(DeadLettersAnswer {
@@ -233,7 +225,7 @@ pub(super) async fn dead_letters(State(api): State<Api>, Extension(call): Extens
 }
 
 pub(super) async fn dead_letter(State(api): State<Api>, PathParams(id): PathParams<u64>) -> Result<Response, Problem> {
-    Ok(json(api.0.operations.dead_letter(id).await.map_err(operation_problem)?))
+    Ok(json(api.operate(api.0.operations.dead_letter(id)).await?))
 }
 
 /// What became of a dead letter.
@@ -244,13 +236,13 @@ struct DeadLetterDone {
 }
 
 pub(super) async fn replay(State(api): State<Api>, PathParams(id): PathParams<u64>) -> Result<Response, Problem> {
-    api.0.operations.replay_dead_letter(id).await.map_err(operation_problem)?;
+    api.operate(api.0.operations.replay_dead_letter(id)).await?;
     tracing::info!(dead_letter = id, "dead letter replayed");
     Ok(json(DeadLetterDone { id, done: "replayed" }))
 }
 
 pub(super) async fn discard(State(api): State<Api>, PathParams(id): PathParams<u64>) -> Result<Response, Problem> {
-    api.0.operations.discard_dead_letter(id).await.map_err(operation_problem)?;
+    api.operate(api.0.operations.discard_dead_letter(id)).await?;
     tracing::info!(dead_letter = id, "dead letter discarded");
     Ok(json(DeadLetterDone { id, done: "discarded" }))
 }

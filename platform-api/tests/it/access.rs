@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use http::Request;
 use platform_api::{Config, OpenLoopback, ROUTES};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::world::{ACME, ADMIN, GLOBEX, World, body, config, json_body};
 
@@ -284,6 +285,17 @@ async fn an_open_loopback_does_not_start_where_others_reach_it() {
     let error = platform_api::serve(&config, listener, api(&config), &tasks).unwrap_err();
     assert!(error.to_string().contains("0.0.0.0"), "{error}");
     let listener = service_kit::http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    assert!(platform_api::serve(&config, listener, api(&config), &tasks).is_ok());
+    let address = platform_api::serve(&config, listener, api(&config), &tasks).unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /api/v1/stats HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    crate::world::soon("an answer over a socket", stream.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("x-content-type-options: nosniff"),
+        "{answer}"
+    );
     assert!(world.running.stop().await.is_clean());
 }

@@ -37,12 +37,27 @@ fn every_route_and_parameter_is_described() {
     assert_eq!(described, routes);
     for route in ROUTES {
         let operation = &document["paths"][route.path][route.method.as_str().to_lowercase()];
-        let names: BTreeSet<_> = operation["parameters"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|parameter| parameter["name"].as_str().unwrap())
-            .collect();
+        let mut names = BTreeSet::new();
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let target = parameter["$ref"]
+                .as_str()
+                .map(|target| document.pointer(target.trim_start_matches('#')).unwrap());
+            let parameter = target.unwrap_or(parameter);
+            assert_eq!(
+                parameter["required"],
+                parameter["in"] == "path",
+                "{}: {parameter}",
+                route.path
+            );
+            names.insert(parameter["name"].as_str().unwrap());
+        }
+        for name in route
+            .path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        {
+            assert!(names.contains(name), "{}: {name}", route.path);
+        }
         for param in route.params.iter().flat_map(|group| group.iter()) {
             assert!(names.contains(param.name), "{}: {}", route.path, param.name);
         }

@@ -16,7 +16,9 @@ fn event(at: u64) -> Event {
         received_by: None,
         source: pick(&["a-gateway", "b-gateway"]),
         event_type: pick(&["mcp.request", "mcp.request", "audit"]),
-        trace_id: (at % 2 == 0).then(|| "0af7651916cd43dd8448eb211c80319c".parse().unwrap()),
+        trace_id: at
+            .is_multiple_of(2)
+            .then(|| "0af7651916cd43dd8448eb211c80319c".parse().unwrap()),
         span_id: None,
         parent_span_id: None,
         producer: None,
