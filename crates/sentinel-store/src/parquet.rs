@@ -69,6 +69,8 @@ pub struct ParquetConfig {
     pub retention: Option<Duration>,
     /// Longest wait of an insert for memory.
     pub insert_wait_max: Duration,
+    /// Newest ids that are remembered, some 30 bytes each: a repetition among them is recognised without looking into files.
+    pub recent_ids_max: usize,
     /// Whether files are merged.
     pub compaction: Compaction,
 }
@@ -92,6 +94,7 @@ impl ParquetConfig {
             flush_bytes: 64 << 20,
             retention: None,
             insert_wait_max: Duration::from_secs(30),
+            recent_ids_max: 1 << 20,
             compaction: Compaction::On,
         }
     }

@@ -47,9 +47,6 @@ const MERGE_BYTES_MAX: usize = 128 << 20;
 
 /// Merges while there is something to merge.
 pub(super) fn run(shared: &Shared) -> Result<(), FlushError> {
-    if shared.config.compaction == super::Compaction::Off {
-        return Ok(());
-    }
     loop {
         let view = shared.view.load_full();
         let today = shared.now().minus(std::time::Duration::from_secs(SETTLED_SECONDS.unsigned_abs())).day();

@@ -9,9 +9,6 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use domain::{Event, EventId};
 
-/// Ids that the window keeps: about 30 MiB.
-const WINDOW_MAX: usize = 1 << 20;
-
 /// What was inserted: positions and ids.
 #[derive(Debug)]
 pub(super) struct Dedup {
@@ -49,21 +46,15 @@ impl Hasher for Fold {
 
 impl Dedup {
     /// Begins with what files tell: positions, and the greatest id of version 7.
-    pub(super) fn new(ends: BTreeMap<u32, u64>, floor: Option<EventId>) -> Self {
+    pub(super) fn new(ends: BTreeMap<u32, u64>, floor: Option<EventId>, window_max: usize) -> Self {
         Self {
             ends,
             window: BTreeSet::new(),
-            window_max: WINDOW_MAX,
+            window_max,
             floor: floor.map(|id| id.as_u128()),
             active: Ids::default(),
             frozen: Ids::default(),
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn with_window(mut self, ids_max: usize) -> Self {
-        self.window_max = ids_max;
-        self
     }
 
     /// Which of the events are new. `in_files` removes from a set the ids that no file has.

@@ -10,6 +10,8 @@ use std::sync::Arc;
 /// What unfinished files end in.
 pub(super) const UNFINISHED: &str = ".tmp";
 
+const BUFFER_BYTES: usize = 1 << 18;
+
 /// Something that can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -56,7 +58,7 @@ impl Disk {
         let unfinished = self.path(&format!("{name}{UNFINISHED}"));
         self.check(Step::Create, &path)?;
         let file = File::create(&unfinished)?;
-        Ok(Pending { disk: self.clone(), path, unfinished, file: BufWriter::with_capacity(1 << 18, file), bytes: 0, finished: false })
+        Ok(Pending { disk: self.clone(), path, unfinished, file: BufWriter::with_capacity(BUFFER_BYTES, file), bytes: 0, checked: u64::MAX, finished: false })
     }
 
     /// Makes the names in the folder survive.
@@ -87,6 +89,7 @@ pub(super) struct Pending {
     unfinished: PathBuf,
     file: BufWriter<File>,
     bytes: u64,
+    checked: u64,
     finished: bool,
 }
 
@@ -105,7 +108,11 @@ impl Pending {
 
 impl Write for Pending {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.disk.check(Step::Write, &self.path)?;
+        // Once per buffer, roughly: that is when bytes go to the disk.
+        if self.bytes / BUFFER_BYTES as u64 != self.checked {
+            self.checked = self.bytes / BUFFER_BYTES as u64;
+            self.disk.check(Step::Write, &self.path)?;
+        }
         let written = self.file.write(bytes)?;
         self.bytes += written as u64;
         Ok(written)

@@ -68,7 +68,7 @@ impl Shared {
         let floor = manifest.files.iter().filter_map(|file| file.made_ids).map(|(_, max)| max).max();
         let watermark = Watermark { version: 0, complete_through: Timestamp::from_nanos(manifest.complete_through) };
         Self {
-            dedup: Mutex::new(Dedup::new(manifest.ends.clone(), floor)),
+            dedup: Mutex::new(Dedup::new(manifest.ends.clone(), floor, config.recent_ids_max)),
             next_file: AtomicU64::new(manifest.next_file),
             view: ArcSwap::from_pointee(View {
                 manifest: Arc::new(manifest),

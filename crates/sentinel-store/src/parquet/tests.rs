@@ -1,4 +1,8 @@
 //! The store as a whole: what goes in comes out once, through flush, merge, crash and damage.
 
+mod crash;
+mod damage;
 mod events;
+mod merge;
+mod model;
 mod round_trip;

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::shared::{Shared, held};
-use super::{compact, retain};
+use super::{Compaction, compact, retain};
 
 /// Longest time between two looks at what there is to do.
 const TICK: Duration = Duration::from_millis(250);
@@ -107,7 +107,10 @@ fn run_keep(shared: &Shared) {
         if shared.stopping() || !looks.is_multiple_of(KEEP_EVERY) || pause.is_on() {
             continue;
         }
-        let outcome = retain::run(shared).and_then(|()| compact::run(shared));
+        let outcome = retain::run(shared).and_then(|()| match shared.config.compaction {
+            Compaction::On => compact::run(shared),
+            Compaction::Off => Ok(()),
+        });
         match outcome {
             Ok(()) => pause = Pause::default(),
             Err(error) => {

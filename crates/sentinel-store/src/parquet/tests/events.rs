@@ -12,7 +12,7 @@ use domain::event::WireVersion;
 use domain::{Event, EventBatch, EventId, Outcome, Payload, Span, Timestamp};
 
 use crate::parquet::schema::Table;
-use crate::parquet::{Clock, Compaction, ParquetConfig, ParquetStore, Snapshot};
+use crate::parquet::{Clock, Compaction, FlushError, ParquetConfig, ParquetStore, Snapshot, compact};
 use crate::query::Scope;
 
 /// 2026-11-22T12:00:00Z.
@@ -115,4 +115,10 @@ pub(super) async fn counted(store: &ParquetStore) -> u64 {
     let daily = number(&snapshot, "select coalesce(sum(events), 0) from calls_daily").await;
     assert_eq!((raw, raw, raw), (distinct, hourly, daily), "raw, distinct ids, hourly, daily");
     raw
+}
+
+/// Merges all there is to merge, on a thread where that may block.
+pub(super) async fn merge(store: &ParquetStore) -> Result<(), FlushError> {
+    let shared = Arc::clone(&store.shared);
+    tokio::task::spawn_blocking(move || compact::run(&shared)).await.unwrap()
 }
