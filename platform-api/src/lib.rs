@@ -4,7 +4,7 @@
 //! of parameters, the access check and the `OpenAPI` document are all made from it, so that none can disagree with another.
 //!
 //! A request passes one guard (`routes::guard`) that names the caller, compares the caller with what the route needs, and reads the
-//! parameters strictly. Handlers get a [`Call`](routes::Call) in which nothing can be wrong any more but the meaning.
+//! parameters strictly. Handlers get a `Call` in which nothing can be wrong any more but the meaning.
 //!
 //! Questions go to a [`sentinel_store::Reader`] under a bound of number and time; what operators do goes to an [`Operations`].
 

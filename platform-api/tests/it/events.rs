@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::world::{ADMIN, World, body, event, json_body, soon};
+use crate::world::{ADMIN, World, body, config, event, json_body, soon};
 
 fn ids(page: &Value) -> Vec<String> {
     page["events"]
@@ -287,4 +287,46 @@ async fn keys_and_dead_letters_are_handled() {
         world.call("GET", "/api/v1/sentinel/dlq/x", Some(ADMIN), "").await.status(),
         400
     );
+}
+
+#[tokio::test]
+async fn bodies_read_back_as_the_types_of_domain() {
+    use domain::analytics::{EventsPage, SeriesReport, ToolsReport, UsageReport};
+    use domain::operations::{DeadLetter, KeyView, LogLine, NewKey, SystemStatus};
+
+    let world = World::new();
+    world.store.fill(4).await;
+    let page: EventsPage = serde_json::from_value(world.get("/api/v1/events?order=arrival").await).unwrap();
+    let read: Vec<_> = page
+        .events
+        .iter()
+        .map(|stored| (stored.partition, stored.offset, stored.event.payload.latency_us))
+        .collect();
+    assert_eq!(read, (0..4).map(|at| (0, at, Some(1_000 + at))).collect::<Vec<_>>());
+    let usage: UsageReport = serde_json::from_value(world.get("/api/v1/analytics/usage").await).unwrap();
+    assert_eq!((usage.totals.calls.events, usage.recent.len()), (4, 4));
+    let series: SeriesReport = serde_json::from_value(world.get("/api/v1/analytics/series").await).unwrap();
+    assert!(!series.buckets.is_empty());
+    let tools: ToolsReport = serde_json::from_value(world.get("/api/v1/analytics/tools").await).unwrap();
+    assert_eq!(tools.tools.len(), 2);
+    let status: SystemStatus = serde_json::from_value(world.get("/api/v1/sentinel/status").await).unwrap();
+    assert_eq!(status.components.len(), 2);
+    let _lines: Vec<LogLine> = serde_json::from_value(world.get("/api/v1/sentinel/logs/gateway").await).unwrap();
+    let _keys: Vec<KeyView> = serde_json::from_value(world.get("/api/v1/sentinel/keys").await["keys"].clone()).unwrap();
+    let _letter: DeadLetter = serde_json::from_value(world.get("/api/v1/sentinel/dlq/1").await).unwrap();
+    let made = world
+        .call("POST", "/api/v1/sentinel/keys", Some(ADMIN), r#"{"namespace":"acme"}"#)
+        .await;
+    let made: NewKey = serde_json::from_value(json_body(made).await).unwrap();
+    assert_eq!(made.view.namespace, "acme");
+}
+
+#[tokio::test]
+async fn sql_is_given_up_by_the_store_before_the_service_does() {
+    let world = World::new();
+    let _answer = world
+        .call("POST", "/api/v1/query", Some(ADMIN), r#"{"sql":"select 1"}"#)
+        .await;
+    let asked = world.store.asked.lock().unwrap().clone().unwrap();
+    assert!(asked.time_max < config().query_time_max, "{:?}", asked.time_max);
 }
