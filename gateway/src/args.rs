@@ -168,9 +168,9 @@ impl TryFrom<GatewayArgs> for Config {
             body_bytes_max: args.body_bytes_max,
             upstream_idle_timeout: args.upstream_idle_timeout,
             callers: CallerRules {
-                loopback_only: args.host.is_loopback(),
                 hosts: args.allowed_hosts,
                 origins: args.allowed_origins,
+                ..CallerRules::of_listener(SocketAddr::new(args.host, args.port))
             },
             forward: ForwardRules {
                 host: args.host_header,

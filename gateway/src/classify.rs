@@ -72,10 +72,12 @@ pub(crate) fn classify(seen: &Seen<'_>) -> (Outcome, Option<String>) {
     if probe && !modern_refusal && seen.ending == Ending::Complete {
         return (Outcome::EraProbe, None);
     }
-    if let Some(answer) = seen.answer {
-        return of_answer(answer);
+    match seen.answer {
+        // Servers without streams or sessions say so with 405, and every client copes.
+        _ if seen.status == 405 && matches!(seen.asked, Asked::Stream | Asked::Control) => (Outcome::Ok, None),
+        Some(answer) => of_answer(answer),
+        None => without_answer(seen),
     }
-    without_answer(seen)
 }
 
 fn of_answer(answer: &Found) -> (Outcome, Option<String>) {
@@ -103,8 +105,6 @@ fn without_answer(seen: &Seen<'_>) -> (Outcome, Option<String>) {
         _ => {}
     }
     match (seen.asked, seen.status) {
-        // Servers without streams or sessions say so with 405, and every client copes.
-        (Asked::Stream | Asked::Control, 405) => (Outcome::Ok, None),
         (_, status @ 400..) => failed(&format!("http_{status}")),
         (Asked::Answer, _) if seen.unread || seen.resumable => (Outcome::Ok, None),
         (Asked::Answer, _) if seen.kind == Some(ResponseKind::Sse) => failed("stream_without_answer"),

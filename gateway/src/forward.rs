@@ -168,6 +168,14 @@ pub struct CallerRules {
 }
 
 impl CallerRules {
+    /// What suits a listener on that address, without further hosts and origins.
+    pub fn of_listener(address: SocketAddr) -> Self {
+        Self {
+            loopback_only: address.ip().is_loopback(),
+            ..Self::default()
+        }
+    }
+
     /// Why the caller is refused, or `None`.
     pub(crate) fn refusal(&self, headers: &HeaderMap, uri: &uri::Uri) -> Option<&'static str> {
         let host = headers.get(header::HOST).map(|value| String::from_utf8_lossy(value.as_bytes()));

@@ -140,7 +140,7 @@ impl Gateway {
         peer: SocketAddr,
         head: request::Parts,
         body: Incoming,
-    ) -> Result<Response<Incoming>, Refusal> {
+    ) -> Result<Response<Incoming>, Box<Refusal>> {
         self.limit(&head)?;
         exchange.identify(&head.headers);
         let body = self.read(body).await?;
@@ -150,7 +150,7 @@ impl Gateway {
     }
 
     /// Who may call at all, and how.
-    fn limit(&self, head: &request::Parts) -> Result<(), Refusal> {
+    fn limit(&self, head: &request::Parts) -> Result<(), Box<Refusal>> {
         if !METHODS.contains(&head.method) {
             return Err(Refusal::denied("method_not_allowed", Problem::method_not_allowed(&METHODS)));
         }
@@ -165,7 +165,7 @@ impl Gateway {
     }
 
     /// The whole body: a decision needs all of it.
-    async fn read(&self, body: Incoming) -> Result<Bytes, Refusal> {
+    async fn read(&self, body: Incoming) -> Result<Bytes, Box<Refusal>> {
         let bytes_max = self.shared.limits.body_bytes_max;
         let too_large = || {
             let problem = Problem::payload_too_large(format!("the body has more than {bytes_max} bytes"));
@@ -207,7 +207,7 @@ impl Gateway {
         peer: SocketAddr,
         head: request::Parts,
         body: Bytes,
-    ) -> Result<Response<Incoming>, Refusal> {
+    ) -> Result<Response<Incoming>, Box<Refusal>> {
         let hop = Hop {
             peer,
             trace: exchange.trace,
@@ -258,7 +258,7 @@ impl Gateway {
     }
 }
 
-fn authorize(exchange: &mut Exchange) -> Result<(), Refusal> {
+fn authorize(exchange: &mut Exchange) -> Result<(), Box<Refusal>> {
     let verdict = exchange.authorize();
     match verdict.decision {
         Decision::Allow => Ok(()),
@@ -278,17 +278,17 @@ fn unrouted() -> Response<AnswerBody> {
     problem.to_response(None).map(AnswerBody::ours)
 }
 
-fn unread(error: &BodyIdle) -> Refusal {
+fn unread(error: &BodyIdle) -> Box<Refusal> {
     match error {
         BodyIdle::Paused(_) => Refusal::denied("body_too_slow", Problem::request_timeout("the body took too long to arrive")),
-        BodyIdle::Broken(_) => Refusal {
+        BodyIdle::Broken(_) => Box::new(Refusal {
             problem: Problem::bad_request("the body broke off"),
             ending: Ending::ClientGone,
-        },
+        }),
     }
 }
 
-fn unreachable(exchange: &Exchange, error: &hyper_util::client::legacy::Error) -> Refusal {
+fn unreachable(exchange: &Exchange, error: &hyper_util::client::legacy::Error) -> Box<Refusal> {
     let (reason, message) = if error.is_connect() {
         ("upstream_unreachable", "the server cannot be reached")
     } else {

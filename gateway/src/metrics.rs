@@ -32,14 +32,24 @@ pub(crate) struct GatewayMetrics {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SiteLabels {
-    namespace: String,
-    server: String,
+    namespace: Arc<str>,
+    server: Arc<str>,
+}
+
+/// The metrics of one server, looked up once.
+#[derive(Debug)]
+pub(crate) struct SiteMetrics {
+    labels: SiteLabels,
+    request_bytes: Counter,
+    response_bytes: Counter,
+    duration: Histogram,
+    in_flight: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    namespace: String,
-    server: String,
+    namespace: Arc<str>,
+    server: Arc<str>,
     method: &'static str,
     rpc_method: &'static str,
     decision: &'static str,
@@ -49,8 +59,8 @@ struct RequestLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
-    namespace: String,
-    server: String,
+    namespace: Arc<str>,
+    server: Arc<str>,
     decision: &'static str,
     rpc_method: &'static str,
 }
@@ -85,8 +95,24 @@ impl GatewayMetrics {
         all
     }
 
+    fn of_site<'s>(&self, site: &'s Site) -> &'s SiteMetrics {
+        site.metrics.get_or_init(|| {
+            let labels = SiteLabels {
+                namespace: site.route.namespace.as_str().into(),
+                server: site.route.server.as_str().into(),
+            };
+            SiteMetrics {
+                request_bytes: self.request_bytes.get_or_create_owned(&labels),
+                response_bytes: self.response_bytes.get_or_create_owned(&labels),
+                duration: self.duration.get_or_create_owned(&labels),
+                in_flight: self.in_flight.get_or_create_owned(&labels),
+                labels,
+            }
+        })
+    }
+
     pub(crate) fn began(&self, site: &Site) {
-        self.in_flight.get_or_create(&labels(site)).inc();
+        self.of_site(site).in_flight.inc();
     }
 
     pub(crate) fn unrouted(&self) {
@@ -94,12 +120,12 @@ impl GatewayMetrics {
     }
 
     pub(crate) fn ended(&self, site: &Site, payload: &Payload) {
-        let labels = labels(site);
-        self.in_flight.get_or_create(&labels).dec();
-        self.request_bytes.get_or_create(&labels).inc_by(payload.bytes_in.unwrap_or(0));
-        self.response_bytes.get_or_create(&labels).inc_by(payload.bytes_out.unwrap_or(0));
+        let known = self.of_site(site);
+        known.in_flight.dec();
+        known.request_bytes.inc_by(payload.bytes_in.unwrap_or(0));
+        known.response_bytes.inc_by(payload.bytes_out.unwrap_or(0));
         let latency = payload.latency_us.unwrap_or(0);
-        self.duration.get_or_create(&labels).observe(seconds(latency));
+        known.duration.observe(seconds(latency));
         if let Some(upstream) = payload.upstream_us {
             self.overhead.observe(seconds(latency.saturating_sub(upstream)));
         }
@@ -107,16 +133,16 @@ impl GatewayMetrics {
         let decision = payload.decision.map_or("none", domain::Decision::as_str);
         if payload.decision.is_some() {
             let labels = DecisionLabels {
-                namespace: labels.namespace.clone(),
-                server: labels.server.clone(),
+                namespace: Arc::clone(&known.labels.namespace),
+                server: Arc::clone(&known.labels.server),
                 decision,
                 rpc_method,
             };
             self.decisions.get_or_create(&labels).inc();
         }
         let labels = RequestLabels {
-            namespace: labels.namespace,
-            server: labels.server,
+            namespace: Arc::clone(&known.labels.namespace),
+            server: Arc::clone(&known.labels.server),
             method: http_label(payload.method.as_deref()),
             rpc_method,
             decision,
@@ -124,13 +150,6 @@ impl GatewayMetrics {
             status: status_class(payload.status),
         };
         self.requests.get_or_create(&labels).inc();
-    }
-}
-
-fn labels(site: &Site) -> SiteLabels {
-    SiteLabels {
-        namespace: site.route.namespace.clone(),
-        server: site.route.server.clone(),
     }
 }
 

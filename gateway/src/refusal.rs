@@ -18,19 +18,19 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     /// The client asked for something that it may not have.
-    pub(crate) fn denied(reason: &'static str, problem: Problem) -> Self {
-        Self {
+    pub(crate) fn denied(reason: &'static str, problem: Problem) -> Box<Self> {
+        Box::new(Self {
             problem: problem.with_code(reason),
             ending: Ending::Refused(reason),
-        }
+        })
     }
 
     /// The server cannot be asked.
-    pub(crate) fn unanswered(reason: &'static str, problem: Problem) -> Self {
-        Self {
+    pub(crate) fn unanswered(reason: &'static str, problem: Problem) -> Box<Self> {
+        Box::new(Self {
             problem: problem.with_code(reason),
             ending: Ending::Unanswered(reason),
-        }
+        })
     }
 
     /// The answer on the wire. `id` is the id of the request, when it is known.

@@ -2,11 +2,12 @@
 //! `/<prefix>/mcp`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Uri, uri};
 
+use crate::metrics::SiteMetrics;
 use crate::policy::PolicyCell;
 
 /// One MCP server behind the gateway.
@@ -80,6 +81,7 @@ pub(crate) struct Site {
     pub(crate) source: String,
     pub(crate) event_type: String,
     pub(crate) authority: HeaderValue,
+    pub(crate) metrics: OnceLock<SiteMetrics>,
     scheme: uri::Scheme,
     upstream_authority: uri::Authority,
     /// Path of the upstream without a final slash.
@@ -165,6 +167,7 @@ impl Site {
             source: route.source.clone().unwrap_or_else(|| format!("{}-gateway", route.server)),
             event_type: route.event_type.clone().unwrap_or_else(|| "mcp.request".to_owned()),
             authority,
+            metrics: OnceLock::new(),
             scheme,
             upstream_authority,
             upstream_path: route.upstream.path().trim_end_matches('/').to_owned(),

@@ -12,17 +12,20 @@ use tokio::net::TcpListener;
 use crate::args::Config;
 use crate::delivery::deliver;
 use crate::gateway::Gateway;
-use crate::record::Recorder;
+use crate::record::{Recorder, RecorderLimits};
 use crate::route::RouteTable;
 
 /// Starts a gateway for one server: listener, delivery of events, health and metrics. Gives the bound address.
 pub async fn serve(config: Config, listener: TcpListener, admin: TcpListener, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
     let routes = RouteTable::new(vec![config.route]).context("building the route")?;
-    let recorder = Recorder::new(config.recorder);
-    match config.delivery {
-        Some(delivery) => deliver(recorder.clone(), delivery, tasks).await.context("starting the delivery of events")?,
-        None => tracing::warn!("no ingest address is set; requests are recorded in memory only, and the newest are dropped when it is full"),
-    }
+    let recorder = if let Some(delivery) = config.delivery {
+        let recorder = Recorder::new(config.recorder);
+        deliver(recorder.clone(), delivery, tasks).await.context("starting the delivery of events")?;
+        recorder
+    } else {
+        tracing::warn!("no ingest address is set; events are counted and dropped. Set ANALYTICS_INGEST_URL to keep them");
+        Recorder::new(RecorderLimits { events_max: 0, ..config.recorder })
+    };
     service_kit::health::serve_admin(admin, tasks).context("serving health and metrics")?;
     let gateway = Gateway::new(routes, recorder, config.limits, tasks);
     listen(&gateway, listener, tasks).context("serving MCP clients")
@@ -38,7 +41,7 @@ pub fn listen(gateway: &Gateway, listener: TcpListener, tasks: &Tasks) -> io::Re
             async move { Ok::<_, std::convert::Infallible>(gateway.answer(peer, request).await) }
         })
     };
-    // The process may have nobody who reads events, so idle clients are kept longer than elsewhere: MCP clients pause while people think.
+    // MCP clients pause while people think, so their idle connections are kept longer than elsewhere.
     let limits = HttpLimits {
         header_read_timeout: std::time::Duration::from_mins(2),
         ..HttpLimits::default()

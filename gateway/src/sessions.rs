@@ -170,7 +170,7 @@ mod tests {
 
     use super::{SessionFacts, SessionKey, Sessions};
 
-    const IDLE: Duration = Duration::from_secs(60);
+    const IDLE: Duration = Duration::from_mins(1);
 
     fn key(number: u32) -> SessionKey {
         SessionKey::new("acme", "payments", &number.to_be_bytes())

@@ -45,6 +45,7 @@ fn the_order_of_precedence_holds() {
         (Seen { ending: Ending::ClientGone, asked: Asked::Stream, ..seen() }, Outcome::Ok, None),
         (Seen { ending: Ending::Broken("upstream_broken"), ..seen() }, Outcome::TransportError, Some("upstream_broken")),
         (Seen { asked: Asked::Stream, status: 405, ..seen() }, Outcome::Ok, None),
+        (Seen { asked: Asked::Control, status: 405, answer: Some(&error), ..seen() }, Outcome::Ok, None),
         (Seen { asked: Asked::Control, status: 404, ..seen() }, Outcome::TransportError, Some("http_404")),
         (Seen { kind: Some(ResponseKind::Other), ..seen() }, Outcome::TransportError, Some("not_json_rpc")),
         (Seen { kind: Some(ResponseKind::Sse), ..seen() }, Outcome::TransportError, Some("stream_without_answer")),

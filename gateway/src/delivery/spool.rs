@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::SpoolConfig;
 
 const SUFFIX: &str = ".ndjson.zst";
-const UNFINISHED: &str = ".unfinished";
+const UNFINISHED: &str = "unfinished";
 
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Spool {
         let millis = self.clock.unix_ns() / 1_000_000;
         let path = self.folder.join(format!("{millis:013}-{:08}-{events}{SUFFIX}", self.written));
         self.written += 1;
-        let unfinished = path.with_extension(&UNFINISHED[1..]);
+        let unfinished = path.with_extension(UNFINISHED);
         write(&unfinished, body).await?;
         fs::rename(&unfinished, &path).await?;
         fs::File::open(&self.folder).await?.sync_all().await?;

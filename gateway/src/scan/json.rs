@@ -201,14 +201,13 @@ impl JsonScan {
                 self.keep(&[byte]);
                 self.state = State::Word;
             }
-            (State::FirstItem, b']') | (State::FirstKey, b'}') => self.close(byte),
             (State::FirstKey | State::Key, b'"') => self.string_starts(true),
             (State::Colon, b':') => self.state = State::Value,
             (State::AfterValue, b',') => {
                 self.state = if self.in_object() { State::Key } else { State::Value };
                 self.field = Field::Other;
             }
-            (State::AfterValue, b'}' | b']') => self.close(byte),
+            (State::FirstItem, b']') | (State::FirstKey, b'}') | (State::AfterValue, b'}' | b']') => self.close(byte),
             _ => self.state = State::Invalid,
         }
     }
@@ -294,9 +293,7 @@ impl JsonScan {
 
     /// The kept text without its escapes, when it has any.
     fn unescaped(&self) -> Option<String> {
-        if memchr::memchr(b'\\', &self.kept).is_none() {
-            return None;
-        }
+        memchr::memchr(b'\\', &self.kept)?;
         let mut quoted = Vec::with_capacity(self.kept.len() + 2);
         quoted.push(b'"');
         quoted.extend_from_slice(&self.kept);

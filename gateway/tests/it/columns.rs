@@ -183,7 +183,7 @@ fn others() -> Vec<Case> {
             status: 405,
             content_type: "application/json",
             answer: r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"Method not allowed."},"id":null}"#,
-            columns: json!({"type":"mcp.stream","method":"GET","status":405}),
+            columns: json!({"outcome":"ok","type":"mcp.stream","method":"GET","status":405}),
             ..Case::default()
         },
         Case {
@@ -255,7 +255,7 @@ async fn a_session_lends_its_calls_what_the_client_said_at_first() {
     request.headers_mut().insert("mcp-session-id", "secret-session".parse().unwrap());
     drop(whole(setup.send(request).await).await);
     let listed = setup.event().await;
-    assert_eq!((&opened.event_type[..], opened.payload.era, opened.payload.outcome), ("mcp.session", Some(domain::Era::Legacy), Some(domain::Outcome::Ok)));
+    assert_eq!((opened.event_type.as_str(), opened.payload.era, opened.payload.outcome), ("mcp.session", Some(domain::Era::Legacy), Some(domain::Outcome::Ok)));
     for event in [&opened, &listed] {
         assert_eq!(event.payload.client_name.as_deref(), Some("inspector"));
         assert_eq!(event.payload.protocol_version.as_deref(), Some("2025-06-18"), "the revision agreed on, not the one proposed");

@@ -1,6 +1,10 @@
 //! The gateway between a real client and real servers, all in this process.
 
+#[cfg(test)]
 mod columns;
+#[cfg(test)]
 mod delivery;
+#[cfg(test)]
 mod passing;
+#[cfg(test)]
 mod support;

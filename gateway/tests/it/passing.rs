@@ -159,7 +159,7 @@ async fn a_stream_that_ends_to_be_resumed_is_left_as_it_is() {
     let response = setup.post(CALL).await;
     assert_eq!(response.body(), stream);
     let payload = setup.event().await.payload;
-    assert_eq!((payload.outcome, &payload.attributes["answer"][..]), (Some(Outcome::Ok), "elsewhere"));
+    assert_eq!((payload.outcome, payload.attributes["answer"].as_str()), (Some(Outcome::Ok), "elsewhere"));
 }
 
 #[tokio::test]
@@ -345,7 +345,7 @@ async fn open_streams_end_when_the_process_stops() {
     assert!(answer.body().is_empty());
     assert!(!report.late.iter().any(|late| late.task.contains("gateway")), "{report:?}");
     let events = setup.recorder.drain(10);
-    assert_eq!((events.len(), &events[0].event_type[..], events[0].payload.outcome), (1, "mcp.stream", Some(Outcome::Ok)));
+    assert_eq!((events.len(), events[0].event_type.as_str(), events[0].payload.outcome), (1, "mcp.stream", Some(Outcome::Ok)));
 }
 
 #[tokio::test]
