@@ -1,6 +1,7 @@
 //! Getting a request's body: its form by the headers, its bytes within bounds.
 
 use std::error::Error;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -16,6 +17,12 @@ use crate::budget::Held;
 /// What is read and thrown away of a body that was refused already, so that its sender comes to read the answer: a sender that is
 /// still writing when we close sees a reset instead.
 const DISCARDED_BYTES_MAX: u64 = 16 << 20;
+
+/// How long that may take.
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a whole body may take to arrive. Pauses within it have a bound of their own; this one is for senders that drip.
+const ARRIVAL_TIME_MAX: Duration = Duration::from_mins(2);
 
 /// How the events of a body follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +113,11 @@ pub(crate) fn announced(body: &Body) -> Option<u64> {
 
 /// Reads the whole body, holding memory for it as it comes.
 pub(crate) async fn read(body: &mut Body, bytes_max: usize, held: &mut Held) -> Result<Bytes, BodyFault> {
+    let whole = tokio::time::timeout(ARRIVAL_TIME_MAX, pieces(body, bytes_max, held)).await;
+    whole.unwrap_or(Err(BodyFault::Paused))
+}
+
+async fn pieces(body: &mut Body, bytes_max: usize, held: &mut Held) -> Result<Bytes, BodyFault> {
     let announced = announced(body).map_or(0, |bytes| usize::try_from(bytes).unwrap_or(bytes_max).min(bytes_max));
     // Small bodies come in one piece, which needs no copying.
     let mut only = Bytes::new();
@@ -131,12 +143,16 @@ pub(crate) async fn read(body: &mut Body, bytes_max: usize, held: &mut Held) -> 
     Ok(if whole.is_empty() { only } else { whole.freeze() })
 }
 
-/// Reads on without keeping anything.
-pub(crate) async fn discard(headers: &HeaderMap, mut body: Body) {
+/// Reads on without keeping anything, for a while.
+pub(crate) async fn discard(headers: &HeaderMap, body: Body) {
     // Who asked before sending has sent nothing yet, and must not be told to go on.
-    if headers.contains_key(header::EXPECT) {
-        return;
+    if !headers.contains_key(header::EXPECT) {
+        // Late or not, the answer follows.
+        let _in_time = tokio::time::timeout(DISCARD_TIME_MAX, discard_pieces(body)).await;
     }
+}
+
+async fn discard_pieces(mut body: Body) {
     let mut bytes = 0;
     while bytes < DISCARDED_BYTES_MAX
         && let Some(Ok(frame)) = body.frame().await

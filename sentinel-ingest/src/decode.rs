@@ -89,3 +89,6 @@ impl Job {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,3 +41,28 @@ fn only_one_packing_is_unpacked() {
     twice.append("content-encoding", HeaderValue::from_static("gzip"));
     assert!(coding(&twice).is_err(), "two headers are one list");
 }
+
+#[tokio::test]
+async fn a_body_that_pauses_is_told_from_one_that_breaks_off() {
+    let read_failing = async |error: Box<dyn Error + Send + Sync>| {
+        let pieces = [Ok(Bytes::from_static(b"half")), Err(error)];
+        let mut held = crate::budget::Budget::new(100, prometheus_client::metrics::gauge::Gauge::default()).hold();
+        read(&mut Body::from_stream(futures::stream::iter(pieces)), 100, &mut held).await
+    };
+    let paused = BodyIdle::Paused(Duration::from_secs(1));
+    assert_eq!(read_failing(paused.into()).await, Err(BodyFault::Paused));
+    assert_eq!(read_failing("reset by peer".into()).await, Err(BodyFault::CutOff));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_is_not_waited_for() {
+    let drip = futures::stream::unfold((), async |()| {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Some((Ok::<_, std::io::Error>(Bytes::from_static(b".")), ()))
+    });
+    let mut held = crate::budget::Budget::new(100, prometheus_client::metrics::gauge::Gauge::default()).hold();
+    assert_eq!(
+        read(&mut Body::from_stream(drip), 100, &mut held).await,
+        Err(BodyFault::Paused)
+    );
+}

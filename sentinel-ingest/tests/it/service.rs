@@ -1,8 +1,9 @@
 //! The routes around the events, and what is counted.
 
-use serde_json::json;
-
 use sentinel_queue::AppendError;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::harness::{Harness, event, until};
 
@@ -81,4 +82,42 @@ async fn shutdown_finishes_requests_and_ends_clean() {
     let report = harness.running.stop().await;
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(harness.queue.events().len(), 1);
+}
+
+#[tokio::test]
+async fn a_sender_that_leaves_half_way_leaves_nothing() {
+    let harness = Harness::start().await;
+    let mut connection = TcpStream::connect(harness.address).await.unwrap();
+    let half = event("a");
+    let head = format!(
+        "POST /events HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\ncontent-length: 1000\r\n\r\n{half}\n",
+        harness.key
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let gauge = async |wanted: &str| {
+        let text = harness.running.tasks().metrics().encode().unwrap();
+        text.contains(wanted).then_some(()).ok_or(text)
+    };
+    until("the request is in flight", async || {
+        gauge("sentinel_ingest_requests_in_flight 1").await
+    })
+    .await;
+    drop(connection);
+    until("the request is gone", async || {
+        gauge("sentinel_ingest_requests_in_flight 0").await
+    })
+    .await;
+    gauge("sentinel_ingest_in_flight_bytes 0").await.unwrap();
+    assert!(harness.queue.events().is_empty());
+}
+
+#[tokio::test]
+async fn who_asks_before_sending_is_refused_without_being_told_to_go_on() {
+    let harness = Harness::start().await;
+    let mut connection = TcpStream::connect(harness.address).await.unwrap();
+    let head = "POST /events HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1000\r\n\r\n";
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
 }
