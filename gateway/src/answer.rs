@@ -51,7 +51,9 @@ struct Passing {
 
 impl std::fmt::Debug for Passing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Passing").field("exchange", &self.exchange).finish_non_exhaustive()
+        f.debug_struct("Passing")
+            .field("exchange", &self.exchange)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,7 +65,12 @@ impl AnswerBody {
         }
     }
 
-    pub(crate) fn theirs(body: Incoming, exchange: Exchange, idle_max: Option<Duration>, stop: Option<BoxFuture<'static, ()>>) -> Self {
+    pub(crate) fn theirs(
+        body: Incoming,
+        exchange: Exchange,
+        idle_max: Option<Duration>,
+        stop: Option<BoxFuture<'static, ()>>,
+    ) -> Self {
         let passing = Passing {
             body,
             exchange,
@@ -125,7 +132,9 @@ impl Passing {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => self.breaks(Ending::Broken("upstream_broken"), AnswerFault::Upstream(error.into())),
+            Poll::Ready(Some(Err(error))) => {
+                self.breaks(Ending::Broken("upstream_broken"), AnswerFault::Upstream(error.into()))
+            }
             Poll::Ready(None) => {
                 self.over = true;
                 Poll::Ready(self.exchange.last_words(Ending::Complete).map(|words| Ok(Frame::data(words))))

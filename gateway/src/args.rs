@@ -32,7 +32,13 @@ pub struct GatewayArgs {
     pub server_name: String,
 
     /// Namespace of the MCP server.
-    #[arg(long, env = "MCP_SERVER_NAMESPACE", hide_env_values = true, default_value = "default", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "MCP_SERVER_NAMESPACE",
+        hide_env_values = true,
+        default_value = "default",
+        value_name = "NAME"
+    )]
     pub server_namespace: String,
 
     /// Name of the cluster this runs in.
@@ -44,7 +50,13 @@ pub struct GatewayArgs {
     pub team_id: Option<String>,
 
     /// Where the MCP server listens.
-    #[arg(long, env = "UPSTREAM_URL", hide_env_values = true, default_value = "http://127.0.0.1:8088", value_name = "URL")]
+    #[arg(
+        long,
+        env = "UPSTREAM_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8088",
+        value_name = "URL"
+    )]
     pub upstream_url: Uri,
 
     /// Address to listen on for MCP clients.
@@ -69,11 +81,23 @@ pub struct GatewayArgs {
 
     /// Hosts that clients may call, without port. When given, others are refused; names of this machine are always allowed on a
     /// loopback address.
-    #[arg(long, env = "MCP_GATEWAY_ALLOWED_HOSTS", hide_env_values = true, value_delimiter = ',', value_name = "HOST")]
+    #[arg(
+        long,
+        env = "MCP_GATEWAY_ALLOWED_HOSTS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "HOST"
+    )]
     pub allowed_hosts: Vec<String>,
 
     /// Origins that browsers may call from, such as `https://inspector.example`. When given, others are refused.
-    #[arg(long, env = "MCP_GATEWAY_ALLOWED_ORIGINS", hide_env_values = true, value_delimiter = ',', value_name = "ORIGIN")]
+    #[arg(
+        long,
+        env = "MCP_GATEWAY_ALLOWED_ORIGINS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
     pub allowed_origins: Vec<String>,
 
     /// Which `Host` the MCP server sees.
@@ -81,7 +105,13 @@ pub struct GatewayArgs {
     pub host_header: HostHeader,
 
     /// Credential headers of the caller that the MCP server gets all the same, such as `authorization`. By default it gets none.
-    #[arg(long, env = "MCP_GATEWAY_KEEP_CREDENTIALS", hide_env_values = true, value_delimiter = ',', value_name = "HEADER")]
+    #[arg(
+        long,
+        env = "MCP_GATEWAY_KEEP_CREDENTIALS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "HEADER"
+    )]
     pub keep_credentials: Vec<HeaderName>,
 
     #[command(flatten)]
@@ -97,11 +127,23 @@ pub struct EventArgs {
     pub analytics_ingest_url: Option<Uri>,
 
     /// The same by its other name, used when the first is not given.
-    #[arg(long, env = "MCP_SENTINEL_INGEST_URL", hide_env_values = true, value_name = "URL", hide = true)]
+    #[arg(
+        long,
+        env = "MCP_SENTINEL_INGEST_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        hide = true
+    )]
     pub sentinel_ingest_url: Option<Uri>,
 
     /// Key for ingest. A file is safer: environments are easily seen.
-    #[arg(long, env = "ANALYTICS_API_KEY", hide_env_values = true, value_name = "KEY", conflicts_with = "analytics_api_key_file")]
+    #[arg(
+        long,
+        env = "ANALYTICS_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY",
+        conflicts_with = "analytics_api_key_file"
+    )]
     pub analytics_api_key: Option<String>,
 
     /// File with the key for ingest. It is read again when ingest refuses the key.
@@ -113,11 +155,23 @@ pub struct EventArgs {
     pub analytics_source: Option<String>,
 
     /// What requests are recorded as.
-    #[arg(long, env = "ANALYTICS_EVENT_TYPE", hide_env_values = true, default_value = "mcp.request", value_name = "TYPE")]
+    #[arg(
+        long,
+        env = "ANALYTICS_EVENT_TYPE",
+        hide_env_values = true,
+        default_value = "mcp.request",
+        value_name = "TYPE"
+    )]
     pub analytics_event_type: String,
 
     /// Most events that wait in memory.
-    #[arg(long, env = "MCP_GATEWAY_EVENTS_MAX", hide_env_values = true, default_value_t = 16_384, value_name = "COUNT")]
+    #[arg(
+        long,
+        env = "MCP_GATEWAY_EVENTS_MAX",
+        hide_env_values = true,
+        default_value_t = 16_384,
+        value_name = "COUNT"
+    )]
     pub events_max: usize,
 
     /// Folder where events wait while ingest is away. Without it, they wait in memory only.
@@ -154,12 +208,19 @@ impl TryFrom<GatewayArgs> for Config {
     type Error = ConfigError;
 
     fn try_from(args: GatewayArgs) -> Result<Self, ConfigError> {
-        for (option, text) in [("--server-name", &args.server_name), ("--server-namespace", &args.server_namespace)] {
+        for (option, text) in [
+            ("--server-name", &args.server_name),
+            ("--server-namespace", &args.server_namespace),
+        ] {
             if text.trim().is_empty() {
                 return Err(ConfigError::Blank { option });
             }
         }
-        let mut route = Route::new(args.server_name, args.server_namespace, http_address("--upstream-url", args.upstream_url)?);
+        let mut route = Route::new(
+            args.server_name,
+            args.server_namespace,
+            http_address("--upstream-url", args.upstream_url)?,
+        );
         route.cluster = args.cluster_name.filter(|name| !name.is_empty());
         route.team_id = args.team_id.filter(|id| !id.is_empty());
         route.source = args.events.analytics_source.clone().filter(|source| !source.is_empty());
@@ -213,7 +274,11 @@ fn delivery(args: EventArgs) -> Result<Option<DeliveryConfig>, ConfigError> {
 
 fn http_address(option: &'static str, url: Uri) -> Result<Uri, ConfigError> {
     let known = matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some();
-    if known { Ok(url) } else { Err(ConfigError::Address { option, url }) }
+    if known {
+        Ok(url)
+    } else {
+        Err(ConfigError::Address { option, url })
+    }
 }
 
 #[cfg(test)]

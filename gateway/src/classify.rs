@@ -68,7 +68,10 @@ pub(crate) fn classify(seen: &Seen<'_>) -> (Outcome, Option<String>) {
         return named(Outcome::Cancelled, "cancelled");
     }
     let probe = seen.method == Some("server/discover") && !(200..300).contains(&seen.status);
-    let modern_refusal = seen.answer.and_then(|answer| answer.code).is_some_and(|code| (-32_099..=-32_020).contains(&code));
+    let modern_refusal = seen
+        .answer
+        .and_then(|answer| answer.code)
+        .is_some_and(|code| (-32_099..=-32_020).contains(&code));
     if probe && !modern_refusal && seen.ending == Ending::Complete {
         return (Outcome::EraProbe, None);
     }

@@ -117,10 +117,14 @@ pub enum DeliveryError {
 pub async fn deliver(recorder: Recorder, config: DeliveryConfig, tasks: &Tasks) -> Result<(), DeliveryError> {
     let sender = Sender::new(&config, forward::client(config.request_timeout)).await?;
     let spool = match &config.spool {
-        Some(spool) => Some(Spool::open(spool, tasks.clock()).await.map_err(|source| DeliveryError::Spool {
-            folder: spool.folder.clone(),
-            source,
-        })?),
+        Some(spool) => Some(
+            Spool::open(spool, tasks.clock())
+                .await
+                .map_err(|source| DeliveryError::Spool {
+                    folder: spool.folder.clone(),
+                    source,
+                })?,
+        ),
         None => None,
     };
     let courier = Courier {
@@ -217,7 +221,10 @@ impl Courier {
             Settled::Done => self.forget(&spooled).await,
             Settled::Again => {}
             Settled::Smaller => {
-                tracing::error!(events = spooled.events, "ingest finds a spooled batch too large; it is given up");
+                tracing::error!(
+                    events = spooled.events,
+                    "ingest finds a spooled batch too large; it is given up"
+                );
                 self.recorder.counts().dropped("refused", spooled.events);
                 self.forget(&spooled).await;
             }
@@ -337,7 +344,11 @@ impl Courier {
             if timeout_at(deadline, self.step()).await.is_err() {
                 break;
             }
-            if self.away && timeout_at(deadline, sleep(self.backoff.next().unwrap_or_default())).await.is_err() {
+            if self.away
+                && timeout_at(deadline, sleep(self.backoff.next().unwrap_or_default()))
+                    .await
+                    .is_err()
+            {
                 break;
             }
         }
@@ -346,7 +357,10 @@ impl Courier {
         self.recorder.counts().dropped("call", held);
         let lost = held + self.recorder.abandon() as u64;
         if lost > 0 {
-            tracing::error!(events = lost, "events are lost: ingest did not take them before the process had to stop");
+            tracing::error!(
+                events = lost,
+                "events are lost: ingest did not take them before the process had to stop"
+            );
         }
     }
 }

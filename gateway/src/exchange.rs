@@ -72,7 +72,10 @@ impl Exchange {
         payload.team_id.clone_from(&route.team_id);
         payload.method = Some(bounded(head.method.as_str(), 32));
         payload.path = Some(bounded(head.uri.path(), domain::event::columns::LONG_TEXT_BYTES_MAX));
-        let session = head.headers.get(SESSION).map(|id| SessionKey::new(&route.namespace, &route.server, id.as_bytes()));
+        let session = head
+            .headers
+            .get(SESSION)
+            .map(|id| SessionKey::new(&route.namespace, &route.server, id.as_bytes()));
         payload.session_id = session.map(SessionKey::text);
         let (trace, parent) = trace_of(head.headers.get(TRACEPARENT).map(http::HeaderValue::as_bytes));
         let asked = match head.method {
@@ -113,7 +116,8 @@ impl Exchange {
         self.payload.human_id = named(HUMAN);
         self.payload.agent_id = named(AGENT);
         self.payload.subject_team_id = named(TEAM);
-        let anybody = self.payload.human_id.is_some() || self.payload.agent_id.is_some() || self.payload.subject_team_id.is_some();
+        let anybody =
+            self.payload.human_id.is_some() || self.payload.agent_id.is_some() || self.payload.subject_team_id.is_some();
         self.payload.identity = Some(if anybody { Identity::Asserted } else { Identity::None });
     }
 
@@ -157,7 +161,11 @@ impl Exchange {
         {
             (self.trace, self.parent) = trace_of(Some(traceparent.as_bytes()));
         }
-        let client = if params.client.name.is_some() { &params.client } else { &params.meta.client };
+        let client = if params.client.name.is_some() {
+            &params.client
+        } else {
+            &params.meta.client
+        };
         self.payload.client_name = client.name.as_deref().map(text);
         self.payload.client_version = client.version.as_deref().map(text);
         let Some(method) = message.method.as_deref() else { return };
@@ -207,7 +215,9 @@ impl Exchange {
 
     /// What the session's first request told.
     fn recall(&mut self) {
-        let facts = self.session.and_then(|session| self.shared.sessions.facts(session, self.started));
+        let facts = self
+            .session
+            .and_then(|session| self.shared.sessions.facts(session, self.started));
         if let Some(facts) = facts {
             self.payload.client_name.clone_from(&facts.client_name);
             self.payload.client_version.clone_from(&facts.client_version);
@@ -253,7 +263,9 @@ impl Exchange {
         self.headed(status);
         let kind = if empty { ResponseKind::Empty } else { kind_of(headers) };
         self.payload.response_kind = Some(kind);
-        self.unread = headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
+        self.unread = headers
+            .get(header::CONTENT_ENCODING)
+            .is_some_and(|coding| coding != "identity");
         self.scan = match kind {
             _ if self.unread => Scan::Unread,
             ResponseKind::Json => Scan::Json(JsonScan::default()),
@@ -325,7 +337,13 @@ impl Exchange {
             self.ending = Ending::Broken("stream_without_answer");
         }
         let before: &[u8] = if scan.at_boundary() { b"" } else { b"\n\n" };
-        let error = crate::refusal::rpc_error(id, 502, "the server's answer broke off before it was complete", "upstream_broken", self.trace);
+        let error = crate::refusal::rpc_error(
+            id,
+            502,
+            "the server's answer broke off before it was complete",
+            "upstream_broken",
+            self.trace,
+        );
         let words = [before, b"event: message\ndata: ", &error, b"\n\n"].concat();
         *self.payload.bytes_out.get_or_insert(0) += words.len() as u64;
         Some(words.into())
@@ -413,8 +431,16 @@ impl Drop for Exchange {
         self.finish();
         self.shared.metrics.ended(&self.site, &self.payload);
         let denied = self.payload.outcome == Some(domain::Outcome::Denied);
-        let importance = if denied || self.event_type == "mcp.session" { Importance::Kept } else { Importance::Ordinary };
-        let event_type = if self.event_type.is_empty() { self.site.event_type.clone() } else { self.event_type.to_owned() };
+        let importance = if denied || self.event_type == "mcp.session" {
+            Importance::Kept
+        } else {
+            Importance::Ordinary
+        };
+        let event_type = if self.event_type.is_empty() {
+            self.site.event_type.clone()
+        } else {
+            self.event_type.to_owned()
+        };
         self.shared.recorder.record(Draft {
             importance,
             timestamp: self.timestamp,

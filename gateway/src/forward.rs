@@ -178,7 +178,9 @@ impl CallerRules {
 
     /// Why the caller is refused, or `None`.
     pub(crate) fn refusal(&self, headers: &HeaderMap, uri: &uri::Uri) -> Option<&'static str> {
-        let host = headers.get(header::HOST).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let host = headers
+            .get(header::HOST)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()));
         let host = host.as_deref().or_else(|| uri.host());
         let local = |host: &str| self.loopback_only && is_loopback(host);
         if self.loopback_only || !self.hosts.is_empty() {

@@ -103,7 +103,9 @@ impl Gateway {
             recorder,
             limits,
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// The routes, to be replaced while requests pass.
@@ -193,7 +195,12 @@ impl Gateway {
                 continue;
             }
             if pieces.is_empty() {
-                pieces.reserve(usize::try_from(told).unwrap_or(0).min(BODY_START_BYTES_MAX).max(whole.len() + piece.len()));
+                pieces.reserve(
+                    usize::try_from(told)
+                        .unwrap_or(0)
+                        .min(BODY_START_BYTES_MAX)
+                        .max(whole.len() + piece.len()),
+                );
                 pieces.extend_from_slice(&std::mem::take(&mut whole));
             }
             pieces.extend_from_slice(&piece);
@@ -213,7 +220,10 @@ impl Gateway {
             trace: exchange.trace,
         };
         let Some(request) = forward::request(&exchange.site, &self.shared.limits.forward, head, body, &hop) else {
-            return Err(Refusal::denied("bad_path", Problem::bad_request("the path cannot be passed on")));
+            return Err(Refusal::denied(
+                "bad_path",
+                Problem::bad_request("the path cannot be passed on"),
+            ));
         };
         exchange.forwards();
         let limit = self.shared.limits.upstream_idle_timeout;
@@ -246,14 +256,20 @@ impl Gateway {
             "/live" => (http::StatusCode::OK, "{\"live\":true}".to_owned()),
             "/ready" | "/health" => {
                 let report = self.shared.tasks.ready_report();
-                let status = if report.ready { http::StatusCode::OK } else { http::StatusCode::SERVICE_UNAVAILABLE };
+                let status = if report.ready {
+                    http::StatusCode::OK
+                } else {
+                    http::StatusCode::SERVICE_UNAVAILABLE
+                };
                 (status, serde_json::to_string(&report).unwrap_or_default())
             }
             _ => return None,
         };
         let mut response = Response::new(AnswerBody::ours(text.into()));
         *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
         Some(response)
     }
 }
@@ -262,7 +278,10 @@ fn authorize(exchange: &mut Exchange) -> Result<(), Box<Refusal>> {
     let verdict = exchange.authorize();
     match verdict.decision {
         Decision::Allow => Ok(()),
-        Decision::Deny => Err(Refusal::denied(verdict.reason, Problem::forbidden("the policy of this server refuses the request"))),
+        Decision::Deny => Err(Refusal::denied(
+            verdict.reason,
+            Problem::forbidden("the policy of this server refuses the request"),
+        )),
     }
 }
 

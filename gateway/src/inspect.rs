@@ -104,7 +104,11 @@ fn check(message: &Message<'_>) -> Result<(), InspectFault> {
         let first = id.get().as_bytes().first().copied().unwrap_or(b'n');
         first == b'"' || first == b'-' || first.is_ascii_digit() || message.is_response
     });
-    if id_is_plain { Ok(()) } else { unclear("`id` is neither text nor number") }
+    if id_is_plain {
+        Ok(())
+    } else {
+        unclear("`id` is neither text nor number")
+    }
 }
 
 /// The parameters that matter to any method.
@@ -306,7 +310,13 @@ impl<'de, T: Fields<'de>> Visitor<'de> for ObjectVisitor<T> {
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
-    ignore_other_values!(visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_f64(f64), visit_str(&str));
+    ignore_other_values!(
+        visit_bool(bool),
+        visit_i64(i64),
+        visit_u64(u64),
+        visit_f64(f64),
+        visit_str(&str)
+    );
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
         Ok(None)
     }
@@ -321,7 +331,10 @@ impl<'de, T: Fields<'de>> Visitor<'de> for ObjectVisitor<T> {
         while let Some(Text(Some(key))) = map.next_key::<Text<'de>>()? {
             if let Some(index) = T::CONTROL.iter().position(|name| name.eq_ignore_ascii_case(&key)) {
                 if T::CONTROL[index] != key {
-                    return Err(M::Error::custom(format_args!("`{}` is written in another case", T::CONTROL[index])));
+                    return Err(M::Error::custom(format_args!(
+                        "`{}` is written in another case",
+                        T::CONTROL[index]
+                    )));
                 }
                 if seen & (1 << index) != 0 {
                     return Err(M::Error::custom(format_args!("`{}` is given twice", T::CONTROL[index])));
@@ -356,7 +369,9 @@ impl<'de> Visitor<'de> for BatchVisitor {
         f.write_str("an array of messages")
     }
     fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
-        let first = seq.next_element::<Message<'de>>()?.ok_or_else(|| S::Error::custom("the batch is empty"))?;
+        let first = seq
+            .next_element::<Message<'de>>()?
+            .ok_or_else(|| S::Error::custom("the batch is empty"))?;
         let mut count = 1;
         while seq.next_element::<Message<'de>>()?.is_some() {
             count += 1;

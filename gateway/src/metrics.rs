@@ -87,8 +87,16 @@ impl GatewayMetrics {
         registry.register("requests", "Requests that ended", all.requests.clone());
         registry.register("request_bytes", "Bytes of request bodies", all.request_bytes.clone());
         registry.register("response_bytes", "Bytes of answers", all.response_bytes.clone());
-        registry.register("request_duration_seconds", "From the first byte of the request to the last of the answer", all.duration.clone());
-        registry.register("overhead_seconds", "The part of it before the server was asked", all.overhead.clone());
+        registry.register(
+            "request_duration_seconds",
+            "From the first byte of the request to the last of the answer",
+            all.duration.clone(),
+        );
+        registry.register(
+            "overhead_seconds",
+            "The part of it before the server was asked",
+            all.overhead.clone(),
+        );
         registry.register("policy_decisions", "Decisions of the policy", all.decisions.clone());
         registry.register("inflight_requests", "Requests that have not ended", all.in_flight.clone());
         registry.register("unrouted_requests", "Requests for a path of no server", all.unrouted.clone());

@@ -300,7 +300,11 @@ impl Queue {
     /// The oldest event of both lines.
     fn pop(&mut self) -> Option<Queued> {
         let seq = |line: &VecDeque<Queued>| line.front().and_then(|queued| queued.event.producer_seq).unwrap_or(u64::MAX);
-        let line = if seq(&self.kept) <= seq(&self.ordinary) { &mut self.kept } else { &mut self.ordinary };
+        let line = if seq(&self.kept) <= seq(&self.ordinary) {
+            &mut self.kept
+        } else {
+            &mut self.ordinary
+        };
         let popped = line.pop_front()?;
         self.bytes -= popped.bytes;
         Some(popped)
@@ -344,11 +348,23 @@ impl Counts {
 
     fn register(&self, registry: &mut Registry) {
         registry.register("events_recorded", "Requests recorded", self.recorded.clone());
-        registry.register("events_delivered", "Events that ingest has made durable", self.delivered.clone());
+        registry.register(
+            "events_delivered",
+            "Events that ingest has made durable",
+            self.delivered.clone(),
+        );
         registry.register("events_dropped", "Events given up, by kind", self.dropped.clone());
-        registry.register("events_delivery_failures", "Attempts to deliver that failed", self.attempts_failed.clone());
+        registry.register(
+            "events_delivery_failures",
+            "Attempts to deliver that failed",
+            self.attempts_failed.clone(),
+        );
         registry.register("events_queued", "Events waiting in memory", self.queued.clone());
-        registry.register("events_queued_bytes", "Memory of the events waiting", self.queued_bytes.clone());
+        registry.register(
+            "events_queued_bytes",
+            "Memory of the events waiting",
+            self.queued_bytes.clone(),
+        );
         registry.register("events_spooled", "Events waiting on disk", self.spooled.clone());
     }
 }

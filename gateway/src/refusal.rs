@@ -38,9 +38,13 @@ impl Refusal {
         let response = self.problem.to_response(Some(trace.trace_id));
         let Some(id) = id else { return response };
         let (mut head, _) = response.into_parts();
-        head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        head.headers
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let code = i64::from(self.problem.status.as_u16());
-        Response::from_parts(head, rpc_error(id, code, &self.problem.message, self.problem.code, trace).into())
+        Response::from_parts(
+            head,
+            rpc_error(id, code, &self.problem.message, self.problem.code, trace).into(),
+        )
     }
 
     pub(crate) fn status(&self) -> StatusCode {

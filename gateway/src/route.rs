@@ -49,7 +49,10 @@ impl Route {
     /// The same server at `/<prefix>/mcp`.
     #[must_use]
     pub fn at(self, prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into(), ..self }
+        Self {
+            prefix: prefix.into(),
+            ..self
+        }
     }
 }
 
@@ -104,7 +107,12 @@ impl RouteTable {
     /// The routes in force, for status pages.
     pub fn routes(&self) -> Vec<Route> {
         let routes = self.0.load();
-        let mut all: Vec<_> = routes.by_prefix.values().chain(&routes.whole).map(|site| site.route.clone()).collect();
+        let mut all: Vec<_> = routes
+            .by_prefix
+            .values()
+            .chain(&routes.whole)
+            .map(|site| site.route.clone())
+            .collect();
         all.sort_by(|left, right| left.prefix.cmp(&right.prefix));
         all
     }
@@ -162,7 +170,11 @@ impl Site {
         let (true, Ok(authority)) = (known && !host.is_empty(), HeaderValue::try_from(host)) else {
             return Err(upstream_fault(&route));
         };
-        let mount = if route.prefix.is_empty() { String::new() } else { format!("/{}/mcp", route.prefix) };
+        let mount = if route.prefix.is_empty() {
+            String::new()
+        } else {
+            format!("/{}/mcp", route.prefix)
+        };
         Ok(Self {
             source: route.source.clone().unwrap_or_else(|| format!("{}-gateway", route.server)),
             event_type: route.event_type.clone().unwrap_or_else(|| "mcp.request".to_owned()),
@@ -178,14 +190,18 @@ impl Site {
 
     /// What follows the mount in a path: nothing, or something that begins with a slash.
     fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
-        path.strip_prefix(self.mount.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+        path.strip_prefix(self.mount.as_str())
+            .filter(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// Where the upstream has what the client asks for.
     pub(crate) fn target(&self, asked: &Uri) -> Option<Uri> {
         let rest = self.rest(asked.path())?;
         let path_and_query = if self.mount.is_empty() && self.upstream_path.is_empty() {
-            asked.path_and_query().cloned().unwrap_or_else(|| uri::PathAndQuery::from_static("/"))
+            asked
+                .path_and_query()
+                .cloned()
+                .unwrap_or_else(|| uri::PathAndQuery::from_static("/"))
         } else {
             let mut text = String::with_capacity(self.upstream_path.len() + rest.len() + 1);
             text.push_str(&self.upstream_path);

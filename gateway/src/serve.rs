@@ -20,11 +20,16 @@ pub async fn serve(config: Config, listener: TcpListener, admin: TcpListener, ta
     let routes = RouteTable::new(vec![config.route]).context("building the route")?;
     let recorder = if let Some(delivery) = config.delivery {
         let recorder = Recorder::new(config.recorder);
-        deliver(recorder.clone(), delivery, tasks).await.context("starting the delivery of events")?;
+        deliver(recorder.clone(), delivery, tasks)
+            .await
+            .context("starting the delivery of events")?;
         recorder
     } else {
         tracing::warn!("no ingest address is set; events are counted and dropped. Set ANALYTICS_INGEST_URL to keep them");
-        Recorder::new(RecorderLimits { events_max: 0, ..config.recorder })
+        Recorder::new(RecorderLimits {
+            events_max: 0,
+            ..config.recorder
+        })
     };
     service_kit::health::serve_admin(admin, tasks).context("serving health and metrics")?;
     let gateway = Gateway::new(routes, recorder, config.limits, tasks);

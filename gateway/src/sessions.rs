@@ -83,8 +83,7 @@ impl Sessions {
     }
 
     pub(crate) fn is_cancelled(&self, key: SessionKey, request_id: &[u8], now: Duration) -> bool {
-        self.cancels.load(Ordering::Acquire) > 0
-            && self.cancelled.touch(key.shard(), &(key, request_id.into()), now).is_some()
+        self.cancels.load(Ordering::Acquire) > 0 && self.cancelled.touch(key.shard(), &(key, request_id.into()), now).is_some()
     }
 
     #[cfg(test)]
@@ -129,7 +128,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Generations<K, V> {
         if shard.young.len() >= self.entries_max || now.saturating_sub(shard.turned_at) >= self.idle {
             // After two idle periods without a look, the young generation is old as well.
             let all_idle = now.saturating_sub(shard.turned_at) >= 2 * self.idle;
-            shard.old = if all_idle { HashMap::new() } else { std::mem::take(&mut shard.young) };
+            shard.old = if all_idle {
+                HashMap::new()
+            } else {
+                std::mem::take(&mut shard.young)
+            };
             shard.young = HashMap::new();
             shard.turned_at = now;
         }

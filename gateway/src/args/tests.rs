@@ -42,5 +42,10 @@ fn wrong_addresses_name_the_option() {
         assert!(error.contains(option) && error.contains(value), "{error}");
     }
     let args = Args::try_parse_from(["mcp-gateway", "--server-name= "]).unwrap();
-    assert!(Config::try_from(args.gateway).unwrap_err().to_string().contains("--server-name"));
+    assert!(
+        Config::try_from(args.gateway)
+            .unwrap_err()
+            .to_string()
+            .contains("--server-name")
+    );
 }

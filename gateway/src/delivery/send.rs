@@ -54,7 +54,10 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) async fn new(config: &DeliveryConfig, client: HttpClient) -> Result<Self, DeliveryError> {
-        let authority = config.ingest.authority().and_then(|authority| HeaderValue::try_from(authority.as_str()).ok());
+        let authority = config
+            .ingest
+            .authority()
+            .and_then(|authority| HeaderValue::try_from(authority.as_str()).ok());
         Ok(Self {
             client,
             ingest: config.ingest.clone(),
@@ -111,7 +114,11 @@ fn judge(status: StatusCode, answer: &[u8], events: u64) -> Sent {
     let answer: Answer = serde_json::from_slice(answer).unwrap_or_default();
     let why = || {
         let text = crate::text::bounded(&answer.message, WHY_BYTES_MAX);
-        if text.is_empty() { format!("ingest answered {status}") } else { format!("ingest answered {status}: {text}") }
+        if text.is_empty() {
+            format!("ingest answered {status}")
+        } else {
+            format!("ingest answered {status}: {text}")
+        }
     };
     match status {
         status if status.is_success() => Sent::Taken {
@@ -128,10 +135,12 @@ async fn read_key(source: &ApiKey) -> Result<Option<HeaderValue>, DeliveryError>
     let text = match source {
         ApiKey::None => return Ok(None),
         ApiKey::Value(text) => text.clone(),
-        ApiKey::File(path) => tokio::fs::read_to_string(path).await.map_err(|source| DeliveryError::ApiKey {
-            path: path.clone(),
-            source,
-        })?,
+        ApiKey::File(path) => tokio::fs::read_to_string(path)
+            .await
+            .map_err(|source| DeliveryError::ApiKey {
+                path: path.clone(),
+                source,
+            })?,
     };
     let mut key = HeaderValue::try_from(text.trim()).map_err(|_| DeliveryError::ApiKeyText)?;
     key.set_sensitive(true);
@@ -150,7 +159,9 @@ mod tests {
         assert_eq!(judge(StatusCode::ACCEPTED, taken, 2), Sent::Taken { refused: 1 });
         assert_eq!(judge(StatusCode::OK, b"", 2), Sent::Taken { refused: 0 });
         let refused = br#"{"error":"invalid","message":"payload.server is wrong"}"#;
-        let Sent::Refused(why) = judge(StatusCode::BAD_REQUEST, refused, 2) else { panic!("taken") };
+        let Sent::Refused(why) = judge(StatusCode::BAD_REQUEST, refused, 2) else {
+            panic!("taken")
+        };
         assert!(why.contains("payload.server is wrong"), "{why}");
         assert_eq!(judge(StatusCode::PAYLOAD_TOO_LARGE, b"", 2), Sent::TooLarge);
         for status in [401, 403, 404, 408, 429, 500, 503] {

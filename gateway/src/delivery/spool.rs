@@ -147,7 +147,11 @@ mod tests {
         let oldest = spool.oldest().unwrap();
         assert_eq!((oldest.events, std::fs::read(&oldest.path).unwrap()), (3, b"first".to_vec()));
         spool.remove(&oldest).await;
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the delivered and the unfinished one are gone");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "the delivered and the unfinished one are gone"
+        );
         assert_eq!(spool.oldest().unwrap().events, 2);
     }
 }

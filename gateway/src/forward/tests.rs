@@ -24,7 +24,11 @@ fn what_concerns_one_connection_stays_there() {
 
 #[test]
 fn a_loopback_listener_takes_calls_of_this_machine_only() {
-    let rules = CallerRules { loopback_only: true, hosts: vec!["Gateway.Local".to_owned()], origins: vec!["https://app.example".to_owned()] };
+    let rules = CallerRules {
+        loopback_only: true,
+        hosts: vec!["Gateway.Local".to_owned()],
+        origins: vec!["https://app.example".to_owned()],
+    };
     let uri = Uri::from_static("/mcp");
     for (pairs, wanted) in [
         (vec![("host", "localhost:8091")], None),
@@ -37,11 +41,17 @@ fn a_loopback_listener_takes_calls_of_this_machine_only() {
         (vec![], Some("host_not_allowed")),
         (vec![("host", "localhost"), ("origin", "http://localhost:6274")], None),
         (vec![("host", "localhost"), ("origin", "https://app.example")], None),
-        (vec![("host", "localhost"), ("origin", "https://evil.example")], Some("origin_not_allowed")),
+        (
+            vec![("host", "localhost"), ("origin", "https://evil.example")],
+            Some("origin_not_allowed"),
+        ),
         (vec![("host", "localhost"), ("origin", "null")], Some("origin_not_allowed")),
     ] {
         assert_eq!(rules.refusal(&headers(&pairs), &uri), wanted, "{pairs:?}");
     }
     let open = CallerRules::default();
-    assert_eq!(open.refusal(&headers(&[("host", "any.example"), ("origin", "https://any.example")]), &uri), None);
+    assert_eq!(
+        open.refusal(&headers(&[("host", "any.example"), ("origin", "https://any.example")]), &uri),
+        None
+    );
 }

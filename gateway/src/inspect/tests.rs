@@ -11,9 +11,18 @@ fn one(text: &str) -> Message<'_> {
 fn kinds_are_told_apart() {
     for (text, kind) in [
         (r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#, MessageKind::Request),
-        (r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, MessageKind::Notification),
-        (r#"{"jsonrpc":"2.0","id":"s-1","result":{"role":"user"}}"#, MessageKind::Response),
-        (r#"{"jsonrpc":"2.0","id":4,"error":{"code":1,"message":"no"}}"#, MessageKind::Response),
+        (
+            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+            MessageKind::Notification,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":"s-1","result":{"role":"user"}}"#,
+            MessageKind::Response,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":4,"error":{"code":1,"message":"no"}}"#,
+            MessageKind::Response,
+        ),
     ] {
         assert_eq!(one(text).kind(), kind, "{text}");
     }
@@ -35,7 +44,15 @@ fn a_modern_call_tells_who_and_what() {
 
 #[test]
 fn other_shapes_of_parameters_say_nothing_and_harm_nothing() {
-    for params in ["null", "[1,[2]]", "7", "\"x\"", "true", "{\"name\":5,\"_meta\":[]}", "{\"name\":{\"a\":1},\"uri\":null}"] {
+    for params in [
+        "null",
+        "[1,[2]]",
+        "7",
+        "\"x\"",
+        "true",
+        "{\"name\":5,\"_meta\":[]}",
+        "{\"name\":{\"a\":1},\"uri\":null}",
+    ] {
         let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
         assert_eq!(one(&text).params.name, None, "{params}");
     }
@@ -59,7 +76,11 @@ fn what_parsers_could_read_differently_is_unclear() {
         r#""text""#,
         "[]",
     ] {
-        assert!(matches!(inspect(text.as_bytes()), Err(InspectFault::Unclear(_))), "{text}: {:?}", inspect(text.as_bytes()));
+        assert!(
+            matches!(inspect(text.as_bytes()), Err(InspectFault::Unclear(_))),
+            "{text}: {:?}",
+            inspect(text.as_bytes())
+        );
     }
     for text in ["", "{", "nonsense", "{} {}", "\u{feff}{}"] {
         assert_eq!(inspect(text.as_bytes()).unwrap_err(), InspectFault::NotJson, "{text}");
@@ -70,13 +91,19 @@ fn what_parsers_could_read_differently_is_unclear() {
 #[test]
 fn batches_are_counted() {
     let text = r#" [{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}},{"jsonrpc":"2.0","method":"x"}]"#;
-    let Ok(Inspected::Batch(first, 2)) = inspect(text.as_bytes()) else { panic!("{:?}", inspect(text.as_bytes())) };
+    let Ok(Inspected::Batch(first, 2)) = inspect(text.as_bytes()) else {
+        panic!("{:?}", inspect(text.as_bytes()))
+    };
     assert_eq!(first.params.name.as_deref(), Some("a"));
 }
 
 #[test]
 fn deep_nesting_is_survived() {
-    let deep = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":{{"a":{}{}}}}}"#, "[".repeat(200_000), "]".repeat(200_000));
+    let deep = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":{{"a":{}{}}}}}"#,
+        "[".repeat(200_000),
+        "]".repeat(200_000)
+    );
     // Whether it is read or refused, the stack holds.
     drop(inspect(deep.as_bytes()));
 }

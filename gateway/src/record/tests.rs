@@ -21,12 +21,19 @@ fn draft(importance: Importance, tool: &str) -> Draft {
 }
 
 fn tools(recorder: &Recorder) -> Vec<String> {
-    recorder.drain(100).into_iter().filter_map(|event| event.payload.tool_name).collect()
+    recorder
+        .drain(100)
+        .into_iter()
+        .filter_map(|event| event.payload.tool_name)
+        .collect()
 }
 
 #[test]
 fn denials_push_out_calls_and_calls_push_out_nothing() {
-    let recorder = Recorder::new(RecorderLimits { events_max: 3, ..RecorderLimits::default() });
+    let recorder = Recorder::new(RecorderLimits {
+        events_max: 3,
+        ..RecorderLimits::default()
+    });
     recorder.record(draft(Importance::Ordinary, "call 0"));
     recorder.record(draft(Importance::Kept, "denial 1"));
     recorder.record(draft(Importance::Ordinary, "call 2"));
@@ -42,7 +49,10 @@ fn denials_push_out_calls_and_calls_push_out_nothing() {
 
 #[test]
 fn bytes_are_bounded_too() {
-    let recorder = Recorder::new(RecorderLimits { bytes_max: 10_000, ..RecorderLimits::default() });
+    let recorder = Recorder::new(RecorderLimits {
+        bytes_max: 10_000,
+        ..RecorderLimits::default()
+    });
     for _ in 0..100 {
         recorder.record(draft(Importance::Ordinary, &"x".repeat(1_000)));
     }
@@ -53,7 +63,10 @@ fn bytes_are_bounded_too() {
 
 #[test]
 fn numbers_are_gapless_and_ids_differ_also_between_processes() {
-    let recorders = [Recorder::new(RecorderLimits::default()), Recorder::new(RecorderLimits::default())];
+    let recorders = [
+        Recorder::new(RecorderLimits::default()),
+        Recorder::new(RecorderLimits::default()),
+    ];
     assert_ne!(recorders[0].producer(), recorders[1].producer());
     let mut ids = HashSet::new();
     for recorder in &recorders {

@@ -41,7 +41,10 @@ fn each_prefix_leads_to_its_server_and_nothing_else_does() {
 #[test]
 fn a_sidecar_passes_every_path() {
     let table = RouteTable::new(vec![route("pay", "http://127.0.0.1:8088")]).unwrap();
-    assert_eq!(target(&table, "/mcp?x=%20y").as_deref(), Some("pay http://127.0.0.1:8088/mcp?x=%20y"));
+    assert_eq!(
+        target(&table, "/mcp?x=%20y").as_deref(),
+        Some("pay http://127.0.0.1:8088/mcp?x=%20y")
+    );
     assert_eq!(target(&table, "/").as_deref(), Some("pay http://127.0.0.1:8088/"));
     let table = RouteTable::new(vec![route("pay", "http://127.0.0.1:8088/base/")]).unwrap();
     assert_eq!(target(&table, "/mcp").as_deref(), Some("pay http://127.0.0.1:8088/base/mcp"));
@@ -55,7 +58,10 @@ fn routes_that_cannot_work_are_refused_and_the_old_ones_stay() {
         (vec![route("a", "ftp://host/")], "upstream"),
         (vec![route("a", "http://h").at("a/b")], "prefix"),
         (vec![route("a", "http://h").at("..")], "prefix"),
-        (vec![route("a", "http://h").at("x"), route("b", "http://h").at("x")], "two servers"),
+        (
+            vec![route("a", "http://h").at("x"), route("b", "http://h").at("x")],
+            "two servers",
+        ),
     ] {
         let fault: RouteFault = table.replace(routes).unwrap_err();
         assert!(fault.to_string().contains(wanted), "{fault}");

@@ -265,7 +265,11 @@ impl JsonScan {
 
     fn string_ends(&mut self, key: bool) {
         if key {
-            self.field = if self.keeping && !self.overlong { self.field_of_key() } else { Field::Other };
+            self.field = if self.keeping && !self.overlong {
+                self.field_of_key()
+            } else {
+                Field::Other
+            };
             self.state = State::Colon;
             return;
         }

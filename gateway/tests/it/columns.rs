@@ -40,7 +40,11 @@ fn calls() -> Vec<Case> {
     vec![
         Case {
             name: "legacy call over SSE, primed, result before id",
-            headers: &[("mcp-session-id", "s"), ("mcp-protocol-version", "2025-11-25"), ("x-mcp-agent-id", "cursor")],
+            headers: &[
+                ("mcp-session-id", "s"),
+                ("mcp-protocol-version", "2025-11-25"),
+                ("x-mcp-agent-id", "cursor"),
+            ],
             body: CALL,
             content_type: "text/event-stream; charset=utf-8",
             answer: "id: 1\r\ndata: \r\n\r\nevent: message\r\nid: 2\r\ndata: {\"result\":{\"content\":[{\"type\":\"text\",\"text\":\"Echo\"}]},\"jsonrpc\":\"2.0\",\"id\":2}\r\n\r\n",
@@ -52,7 +56,11 @@ fn calls() -> Vec<Case> {
         },
         Case {
             name: "modern call",
-            headers: &[("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "echo")],
+            headers: &[
+                ("mcp-protocol-version", "2026-07-28"),
+                ("mcp-method", "tools/call"),
+                ("mcp-name", "echo"),
+            ],
             body: MODERN_CALL,
             answer: r#"{"jsonrpc":"2.0","id":"c-1","result":{"resultType":"complete","content":[],"structuredContent":{"isError":true}}}"#,
             columns: json!({"outcome":"ok","era":"modern","protocol_version":"2026-07-28","client_name":"cli","client_version":"2.4.0",
@@ -215,22 +223,39 @@ fn others() -> Vec<Case> {
 #[tokio::test]
 async fn every_exchange_is_recorded_as_what_it_was() {
     for case in calls().into_iter().chain(errors()).chain(others()) {
-        let Case { name, status, content_type, answer: text, .. } = case;
+        let Case {
+            name,
+            status,
+            content_type,
+            answer: text,
+            ..
+        } = case;
         let setup = Setup::new(move |_: Request<_>| async move { answer(status, content_type, text) }.boxed());
         let mut request = setup.request(case.method, case.body);
         for (header, value) in case.headers {
             request.headers_mut().insert(*header, value.parse().unwrap());
         }
         let response = whole(setup.send(request).await).await;
-        assert_eq!((response.status().as_u16(), &response.body()[..]), (status, text.as_bytes()), "{name}: the answer is the server's own");
+        assert_eq!(
+            (response.status().as_u16(), &response.body()[..]),
+            (status, text.as_bytes()),
+            "{name}: the answer is the server's own"
+        );
         let event = setup.event().await;
         let recorded = serde_json::to_value(&event).unwrap();
         for (column, wanted) in case.columns.as_object().unwrap() {
-            let found = if column == "type" { &recorded["event_type"] } else { &recorded["payload"][column] };
+            let found = if column == "type" {
+                &recorded["event_type"]
+            } else {
+                &recorded["payload"][column]
+            };
             assert_eq!(found, wanted, "{name}: {column} of {recorded:#}");
         }
         assert_eq!(recorded["payload"]["bytes_out"], text.len(), "{name}");
-        assert!(recorded["payload"]["latency_us"].as_u64() >= recorded["payload"]["upstream_us"].as_u64(), "{name}");
+        assert!(
+            recorded["payload"]["latency_us"].as_u64() >= recorded["payload"]["upstream_us"].as_u64(),
+            "{name}"
+        );
     }
 }
 
@@ -240,9 +265,15 @@ async fn a_session_lends_its_calls_what_the_client_said_at_first() {
         let opens = !request.headers().contains_key("mcp-session-id");
         async move {
             let result = if opens { r#"{"protocolVersion":"2025-06-18"}"# } else { "{}" };
-            let mut response: Response<_> = answer(200, "application/json", format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#));
+            let mut response: Response<_> = answer(
+                200,
+                "application/json",
+                format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#),
+            );
             if opens {
-                response.headers_mut().insert("mcp-session-id", "secret-session".parse().unwrap());
+                response
+                    .headers_mut()
+                    .insert("mcp-session-id", "secret-session".parse().unwrap());
             }
             response
         }
@@ -252,13 +283,22 @@ async fn a_session_lends_its_calls_what_the_client_said_at_first() {
     drop(setup.post(body).await);
     let opened = setup.event().await;
     let mut request = setup.request(Method::POST, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
-    request.headers_mut().insert("mcp-session-id", "secret-session".parse().unwrap());
+    request
+        .headers_mut()
+        .insert("mcp-session-id", "secret-session".parse().unwrap());
     drop(whole(setup.send(request).await).await);
     let listed = setup.event().await;
-    assert_eq!((opened.event_type.as_str(), opened.payload.era, opened.payload.outcome), ("mcp.session", Some(domain::Era::Legacy), Some(domain::Outcome::Ok)));
+    assert_eq!(
+        (opened.event_type.as_str(), opened.payload.era, opened.payload.outcome),
+        ("mcp.session", Some(domain::Era::Legacy), Some(domain::Outcome::Ok))
+    );
     for event in [&opened, &listed] {
         assert_eq!(event.payload.client_name.as_deref(), Some("inspector"));
-        assert_eq!(event.payload.protocol_version.as_deref(), Some("2025-06-18"), "the revision agreed on, not the one proposed");
+        assert_eq!(
+            event.payload.protocol_version.as_deref(),
+            Some("2025-06-18"),
+            "the revision agreed on, not the one proposed"
+        );
         assert!(!serde_json::to_string(event).unwrap().contains("secret-session"));
     }
     assert!(opened.payload.session_id.is_some());
@@ -274,7 +314,11 @@ async fn a_legacy_cancellation_marks_the_call_it_names() {
         async move {
             if request.headers().contains_key("x-wait") {
                 released.notified().await;
-                return answer(200, "application/json", r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32800,"message":"Request cancelled"}}"#);
+                return answer(
+                    200,
+                    "application/json",
+                    r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32800,"message":"Request cancelled"}}"#,
+                );
             }
             answer(202, "application/json", "")
         }
@@ -307,8 +351,12 @@ async fn text_of_strangers_is_cut_so_that_ingest_takes_the_event() {
         r#"{{"jsonrpc":"2.0","id":"{long}","method":"tools/call","params":{{"name":"{long}","_meta":{{"io.modelcontextprotocol/protocolVersion":"{long}","io.modelcontextprotocol/clientInfo":{{"name":"{long}","version":"{long}"}}}}}}}}"#
     );
     let mut request = setup.request(Method::POST, body);
-    *request.uri_mut() = format!("http://{}/payments/mcp/{}", setup.address, "p".repeat(9_000)).parse().unwrap();
-    request.headers_mut().insert("x-mcp-human-id", "h".repeat(5_000).parse().unwrap());
+    *request.uri_mut() = format!("http://{}/payments/mcp/{}", setup.address, "p".repeat(9_000))
+        .parse()
+        .unwrap();
+    request
+        .headers_mut()
+        .insert("x-mcp-human-id", "h".repeat(5_000).parse().unwrap());
     drop(whole(setup.send(request).await).await);
     let event = setup.event().await;
     for column in domain::COLUMNS {

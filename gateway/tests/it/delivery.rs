@@ -34,7 +34,11 @@ impl Ingest {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let status = self.status.load(Ordering::SeqCst);
         if status != 0 {
-            return answer(status, "application/json", r#"{"error":"unavailable","message":"the queue is away"}"#);
+            return answer(
+                status,
+                "application/json",
+                r#"{"error":"unavailable","message":"the queue is away"}"#,
+            );
         }
         let lines = zstd::bulk::decompress(&body, 64 << 20).unwrap();
         let lines: Vec<_> = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
@@ -52,12 +56,19 @@ impl Ingest {
                 age_max: Duration::from_hours(1),
                 ahead_max: Duration::from_mins(5),
             };
-            let event = Draft::parse(line).unwrap().admit(&receipt, || panic!("an event without id")).unwrap();
+            let event = Draft::parse(line)
+                .unwrap()
+                .admit(&receipt, || panic!("an event without id"))
+                .unwrap();
             if !self.ids.lock().unwrap().insert(event.id) {
                 self.repeats.fetch_add(1, Ordering::SeqCst);
             }
         }
-        answer(202, "application/json", format!(r#"{{"ok":true,"accepted":{},"duplicates":0,"rejected":[]}}"#, lines.len()))
+        answer(
+            202,
+            "application/json",
+            format!(r#"{{"ok":true,"accepted":{},"duplicates":0,"rejected":[]}}"#, lines.len()),
+        )
     }
 
     fn taken(&self) -> usize {
@@ -75,7 +86,10 @@ fn config(address: std::net::SocketAddr) -> DeliveryConfig {
             attempts_max: None,
         },
         drain_timeout: Duration::from_millis(200),
-        ..DeliveryConfig::new(format!("http://{address}/events").parse().unwrap(), ApiKey::Value("mcpi_a_b".to_owned()))
+        ..DeliveryConfig::new(
+            format!("http://{address}/events").parse().unwrap(),
+            ApiKey::Value("mcpi_a_b".to_owned()),
+        )
     }
 }
 
@@ -94,7 +108,11 @@ async fn start(ingest: &Ingest, change: impl FnOnce(&mut DeliveryConfig)) -> Set
 
 async fn all_taken(ingest: &Ingest, count: usize) {
     until("ingest to have all", || {
-        if ingest.taken() == count { Ok(()) } else { Err(format!("{} of {count}", ingest.taken())) }
+        if ingest.taken() == count {
+            Ok(())
+        } else {
+            Err(format!("{} of {count}", ingest.taken()))
+        }
     })
     .await;
 }
@@ -108,7 +126,14 @@ async fn events_arrive_once_and_are_counted() {
     }
     all_taken(&ingest, 50).await;
     let delivery = setup.recorder.delivery();
-    until("the count", || if delivery.status().delivered == 50 { Ok(()) } else { Err(format!("{:?}", delivery.status())) }).await;
+    until("the count", || {
+        if delivery.status().delivered == 50 {
+            Ok(())
+        } else {
+            Err(format!("{:?}", delivery.status()))
+        }
+    })
+    .await;
     assert_eq!(ingest.repeats.load(Ordering::SeqCst), 0);
     assert!(soon("stopping", setup.running.stop()).await.is_clean());
 }
@@ -129,7 +154,14 @@ async fn an_outage_of_ingest_loses_nothing_and_delays_no_call() {
     .await;
     ingest.status.store(0, Ordering::SeqCst);
     all_taken(&ingest, 20).await;
-    until("the fault to be over", || if delivery.status().last_error.is_none() { Ok(()) } else { Err("still told".to_owned()) }).await;
+    until("the fault to be over", || {
+        if delivery.status().last_error.is_none() {
+            Ok(())
+        } else {
+            Err("still told".to_owned())
+        }
+    })
+    .await;
     assert_eq!(delivery.status().dropped_calls, 0);
 }
 
@@ -162,7 +194,14 @@ async fn what_ingest_will_never_take_is_counted_and_let_go() {
     let setup = start(&ingest, |_| {}).await;
     drop(setup.post(CALL).await);
     let delivery = setup.recorder.delivery();
-    until("the refusal", || if delivery.status().refused == 1 { Ok(()) } else { Err(format!("{:?}", delivery.status())) }).await;
+    until("the refusal", || {
+        if delivery.status().refused == 1 {
+            Ok(())
+        } else {
+            Err(format!("{:?}", delivery.status()))
+        }
+    })
+    .await;
     ingest.status.store(0, Ordering::SeqCst);
     drop(setup.post(CALL).await);
     all_taken(&ingest, 1).await;
@@ -171,7 +210,10 @@ async fn what_ingest_will_never_take_is_counted_and_let_go() {
 #[tokio::test]
 async fn the_spool_carries_events_over_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = SpoolConfig { folder: folder.path().to_owned(), bytes_max: 1 << 20 };
+    let spool = SpoolConfig {
+        folder: folder.path().to_owned(),
+        bytes_max: 1 << 20,
+    };
     let ingest = Ingest::default();
     ingest.status.store(503, Ordering::SeqCst);
     let setup = start(&ingest, |config| config.spool = Some(spool.clone())).await;

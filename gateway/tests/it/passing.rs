@@ -20,11 +20,19 @@ use crate::support::{Body, Setup, answer, channel, full, json, soon, until, upst
 const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"refund","arguments":{"a":1}}}"#;
 
 fn sse(body: Body) -> Response<Body> {
-    Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(body)
+        .unwrap()
 }
 
 async fn next_data(body: &mut Incoming) -> Bytes {
-    soon("a piece of the answer", body.frame()).await.unwrap().unwrap().into_data().unwrap()
+    soon("a piece of the answer", body.frame())
+        .await
+        .unwrap()
+        .unwrap()
+        .into_data()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -65,7 +73,10 @@ async fn headers_are_cleaned_and_completed_on_the_way() {
     assert_eq!(headers["x-forwarded-host"], setup.address.to_string());
     assert_ne!(headers["host"], setup.address.to_string());
     let traceparent = headers["traceparent"].to_str().unwrap();
-    assert!(traceparent.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && traceparent.ends_with("-03"), "{traceparent}");
+    assert!(
+        traceparent.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && traceparent.ends_with("-03"),
+        "{traceparent}"
+    );
     let event = setup.event().await;
     assert_eq!(event.parent_span_id.unwrap().to_string(), "b7ad6b7169203331");
     assert_eq!(event.payload.path.as_deref(), Some("/payments/mcp/more"));
@@ -84,16 +95,27 @@ async fn any_body_in_any_pieces_passes_unchanged_both_ways() {
             for piece in pieces {
                 sender.send(Ok(piece)).await.unwrap();
             }
-            Response::builder().header("content-type", "application/json").body(answer).unwrap()
+            Response::builder()
+                .header("content-type", "application/json")
+                .body(answer)
+                .unwrap()
         }
         .boxed()
     });
     let handle = tokio::runtime::Handle::current();
     let (setup, failure) = tokio::task::spawn_blocking(move || {
-        let mut runner = TestRunner::new(Config { cases: 64, ..Config::default() });
+        let mut runner = TestRunner::new(Config {
+            cases: 64,
+            ..Config::default()
+        });
         let result = runner.run(&prop::collection::vec(any::<u8>(), 0..200_000), |body| {
             let response = handle.block_on(setup.post(body.clone()));
-            prop_assert!(response.body() == &body, "{} bytes came back as {}", body.len(), response.body().len());
+            prop_assert!(
+                response.body() == &body,
+                "{} bytes came back as {}",
+                body.len(),
+                response.body().len()
+            );
             Ok(())
         });
         (setup, result.err())
@@ -145,8 +167,14 @@ async fn a_stream_that_breaks_ends_with_an_error_for_the_open_request() {
     let text = String::from_utf8([first, rest].concat()).unwrap();
     let last = text.rsplit("data: ").next().unwrap();
     let error: serde_json::Value = serde_json::from_str(last.trim()).unwrap();
-    assert!(text.contains("\n\nevent: message\ndata: ") && text.ends_with("\n\n"), "{text}");
-    assert_eq!((&error["id"], &error["error"]["data"]["reason"]), (&7.into(), &"upstream_broken".into()));
+    assert!(
+        text.contains("\n\nevent: message\ndata: ") && text.ends_with("\n\n"),
+        "{text}"
+    );
+    assert_eq!(
+        (&error["id"], &error["error"]["data"]["reason"]),
+        (&7.into(), &"upstream_broken".into())
+    );
     let payload = setup.event().await.payload;
     assert_eq!(payload.outcome, Some(Outcome::TransportError));
     assert_eq!(payload.error_type.as_deref(), Some("upstream_broken"));
@@ -159,7 +187,10 @@ async fn a_stream_that_ends_to_be_resumed_is_left_as_it_is() {
     let response = setup.post(CALL).await;
     assert_eq!(response.body(), stream);
     let payload = setup.event().await.payload;
-    assert_eq!((payload.outcome, payload.attributes["answer"].as_str()), (Some(Outcome::Ok), "elsewhere"));
+    assert_eq!(
+        (payload.outcome, payload.attributes["answer"].as_str()),
+        (Some(Outcome::Ok), "elsewhere")
+    );
 }
 
 #[tokio::test]
@@ -222,12 +253,22 @@ async fn a_server_that_is_away_is_told_in_the_words_of_the_caller() {
     let address = taken.local_addr().unwrap();
     drop(taken);
     let setup = Setup::before(running, GatewayLimits::default(), address);
-    let response = setup.post(r#"{"jsonrpc":"2.0","id":"a\u0062","method":"tools/call","params":{"name":"x"}}"#).await;
+    let response = setup
+        .post(r#"{"jsonrpc":"2.0","id":"a\u0062","method":"tools/call","params":{"name":"x"}}"#)
+        .await;
     assert_eq!(response.status(), 502);
-    assert!(response.body().starts_with(br#"{"jsonrpc":"2.0","id":"a\u0062","error":{"code":502,"#), "{response:?}");
+    assert!(
+        response
+            .body()
+            .starts_with(br#"{"jsonrpc":"2.0","id":"a\u0062","error":{"code":502,"#),
+        "{response:?}"
+    );
     let response = setup.post("no json").await;
     let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
-    assert_eq!((response.status().as_u16(), &problem["error"]), (502, &"upstream_unreachable".into()));
+    assert_eq!(
+        (response.status().as_u16(), &problem["error"]),
+        (502, &"upstream_unreachable".into())
+    );
     for event in setup.events(2).await {
         assert_eq!(event.payload.outcome, Some(Outcome::TransportError));
         assert_eq!(event.payload.error_type.as_deref(), Some("upstream_unreachable"));
@@ -237,7 +278,10 @@ async fn a_server_that_is_away_is_told_in_the_words_of_the_caller() {
 
 #[tokio::test]
 async fn a_silent_server_is_given_up_after_the_idle_time() {
-    let limits = GatewayLimits { upstream_idle_timeout: Duration::from_millis(30), ..GatewayLimits::default() };
+    let limits = GatewayLimits {
+        upstream_idle_timeout: Duration::from_millis(30),
+        ..GatewayLimits::default()
+    };
     let setup = Setup::with(limits, |_| std::future::pending().boxed());
     assert_eq!(setup.post(CALL).await.status(), 504);
     assert_eq!(setup.event().await.payload.error_type.as_deref(), Some("timeout"));
@@ -247,7 +291,10 @@ async fn a_silent_server_is_given_up_after_the_idle_time() {
 async fn what_exceeds_the_bounds_is_refused_and_recorded() {
     let limits = GatewayLimits {
         body_bytes_max: 1_000,
-        callers: CallerRules { loopback_only: true, ..CallerRules::default() },
+        callers: CallerRules {
+            loopback_only: true,
+            ..CallerRules::default()
+        },
         ..GatewayLimits::default()
     };
     let setup = Setup::with(limits, |_| async { json("{}") }.boxed());
@@ -257,26 +304,55 @@ async fn what_exceeds_the_bounds_is_refused_and_recorded() {
     request.headers_mut().insert("host", "evil.example".parse().unwrap());
     assert_eq!(setup.send(request).await.status(), 403);
     let mut request = setup.request(Method::POST, CALL);
-    request.headers_mut().insert("origin", "https://evil.example".parse().unwrap());
+    request
+        .headers_mut()
+        .insert("origin", "https://evil.example".parse().unwrap());
     assert_eq!(setup.send(request).await.status(), 403);
     let response = setup.send(setup.request(Method::PUT, CALL)).await;
-    assert_eq!((response.status().as_u16(), &response.headers()["allow"]), (405, &"POST, GET, DELETE, OPTIONS".parse().unwrap()));
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["allow"]),
+        (405, &"POST, GET, DELETE, OPTIONS".parse().unwrap())
+    );
     let events = setup.events(5).await;
     let reasons: Vec<_> = events.iter().map(|event| event.payload.reason.as_deref().unwrap()).collect();
-    assert_eq!(reasons, ["body_too_large", "allowed", "host_not_allowed", "origin_not_allowed", "method_not_allowed"]);
-    assert_eq!(events.iter().filter(|event| event.payload.outcome == Some(Outcome::Denied)).count(), 4);
+    assert_eq!(
+        reasons,
+        [
+            "body_too_large",
+            "allowed",
+            "host_not_allowed",
+            "origin_not_allowed",
+            "method_not_allowed"
+        ]
+    );
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| event.payload.outcome == Some(Outcome::Denied))
+            .count(),
+        4
+    );
 }
 
 #[tokio::test]
 async fn paths_of_no_server_say_where_servers_are() {
     let setup = Setup::new(|_| async { json("{}") }.boxed());
-    for (path, status) in [("/live", 200), ("/ready", 200), ("/other/mcp", 404), ("/payments", 404), ("/payments/mcp/ready", 200)] {
+    for (path, status) in [
+        ("/live", 200),
+        ("/ready", 200),
+        ("/other/mcp", 404),
+        ("/payments", 404),
+        ("/payments/mcp/ready", 200),
+    ] {
         let mut request = setup.request(Method::GET, "");
         *request.uri_mut() = format!("http://{}{path}", setup.address).parse().unwrap();
         let response = whole(setup.send(request).await).await;
         assert_eq!(response.status(), status, "{path}");
         if status == 404 {
-            assert!(String::from_utf8_lossy(response.body()).contains("/<server>/mcp"), "{response:?}");
+            assert!(
+                String::from_utf8_lossy(response.body()).contains("/<server>/mcp"),
+                "{response:?}"
+            );
         }
     }
     assert_eq!(setup.event().await.payload.path.as_deref(), Some("/payments/mcp/ready"));
@@ -297,7 +373,13 @@ async fn a_large_answer_passes_in_constant_memory() {
             Some((Ok::<_, std::io::Error>(hyper::body::Frame::data(piece)), sent + 1))
         });
         let body = http_body_util::StreamBody::new(frames).boxed_unsync();
-        async { Response::builder().header("content-type", "application/json").body(body).unwrap() }.boxed()
+        async {
+            Response::builder()
+                .header("content-type", "application/json")
+                .body(body)
+                .unwrap()
+        }
+        .boxed()
     });
     let before = resident_bytes();
     let mut answer = setup.send(setup.request(Method::POST, CALL)).await.into_body();
@@ -313,7 +395,12 @@ async fn a_large_answer_passes_in_constant_memory() {
 
 fn resident_bytes() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4_096
+    statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok())
+        .unwrap_or(0)
+        * 4_096
 }
 
 #[tokio::test]
@@ -324,9 +411,15 @@ async fn an_encoded_answer_passes_unread() {
         async { response }.boxed()
     });
     let response = setup.post(CALL).await;
-    assert_eq!((&response.headers()["content-encoding"], &response.body()[..]), (&"gzip".parse().unwrap(), &b"\x1f\x8b not for us"[..]));
+    assert_eq!(
+        (&response.headers()["content-encoding"], &response.body()[..]),
+        (&"gzip".parse().unwrap(), &b"\x1f\x8b not for us"[..])
+    );
     let payload = setup.event().await.payload;
-    assert_eq!((payload.outcome, payload.response_kind), (Some(Outcome::Ok), Some(ResponseKind::Json)));
+    assert_eq!(
+        (payload.outcome, payload.response_kind),
+        (Some(Outcome::Ok), Some(ResponseKind::Json))
+    );
     assert_eq!(payload.attributes["answer"], "unread");
 }
 
@@ -345,7 +438,10 @@ async fn open_streams_end_when_the_process_stops() {
     assert!(answer.body().is_empty());
     assert!(!report.late.iter().any(|late| late.task.contains("gateway")), "{report:?}");
     let events = setup.recorder.drain(10);
-    assert_eq!((events.len(), events[0].event_type.as_str(), events[0].payload.outcome), (1, "mcp.stream", Some(Outcome::Ok)));
+    assert_eq!(
+        (events.len(), events[0].event_type.as_str(), events[0].payload.outcome),
+        (1, "mcp.stream", Some(Outcome::Ok))
+    );
 }
 
 #[tokio::test]
@@ -368,7 +464,11 @@ async fn metrics_count_what_passed() {
     let line = r#"mcp_gateway_requests_total{namespace="acme",server="payments",method="POST",rpc_method="tools/call",decision="allow",outcome="ok",status="2xx"} 1"#;
     until("the metric", || {
         let text = setup.running.tasks().metrics().encode().unwrap();
-        if text.lines().any(|found| found == line) { Ok(()) } else { Err(text) }
+        if text.lines().any(|found| found == line) {
+            Ok(())
+        } else {
+            Err(text)
+        }
     })
     .await;
 }

@@ -26,7 +26,9 @@ const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHO
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
-    timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: still waiting after {DEADLINE:?}"))
+    timeout(DEADLINE, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: still waiting after {DEADLINE:?}"))
 }
 
 pub(crate) async fn until<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
@@ -56,7 +58,11 @@ pub(crate) fn channel() -> (mpsc::Sender<Result<Bytes, std::io::Error>>, Body) {
 }
 
 pub(crate) fn answer(status: u16, content_type: &str, body: impl Into<Bytes>) -> Response<Body> {
-    Response::builder().status(status).header("content-type", content_type).body(full(body)).unwrap()
+    Response::builder()
+        .status(status)
+        .header("content-type", content_type)
+        .body(full(body))
+        .unwrap()
 }
 
 pub(crate) fn json(body: impl Into<Bytes>) -> Response<Body> {
@@ -75,7 +81,15 @@ where
             async move { Ok::<_, std::convert::Infallible>(answer.await) }
         })
     };
-    serve_with("upstream", bind(LOCAL).unwrap(), make, HttpLimits::default(), tasks, Stage::Query).unwrap()
+    serve_with(
+        "upstream",
+        bind(LOCAL).unwrap(),
+        make,
+        HttpLimits::default(),
+        tasks,
+        Stage::Query,
+    )
+    .unwrap()
 }
 
 /// A gateway in front of one server.
@@ -144,7 +158,11 @@ impl Setup {
         let mut events = Vec::new();
         until("events", || {
             events.extend(self.recorder.drain(100));
-            if events.len() >= count { Ok(()) } else { Err(format!("{events:?}")) }
+            if events.len() >= count {
+                Ok(())
+            } else {
+                Err(format!("{events:?}"))
+            }
         })
         .await;
         assert_eq!(events.len(), count, "{events:?}");

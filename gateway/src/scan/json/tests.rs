@@ -20,7 +20,10 @@ fn expected(text: &str) -> Option<Found> {
     let value: Value = serde_json::from_str(text).ok()?;
     let mut found = Found::default();
     let Value::Object(message) = value else { return Some(found) };
-    found.id = message.get("id").filter(|id| !id.is_object() && !id.is_array()).map(|id| id.to_string().into_bytes());
+    found.id = message
+        .get("id")
+        .filter(|id| !id.is_object() && !id.is_array())
+        .map(|id| id.to_string().into_bytes());
     found.method = message.get("method").and_then(Value::as_str).map(str::to_owned);
     if let Some(result) = message.get("result") {
         found.has_result = true;
@@ -37,7 +40,9 @@ fn expected(text: &str) -> Option<Found> {
 
 #[test]
 fn each_word_of_interest_is_found() {
-    let found = scan(r#"{"result":{"content":[{"isError":true}],"isError":true,"resultType":"complete"},"jsonrpc":"2.0","id":"a\"b"}"#).unwrap();
+    let found =
+        scan(r#"{"result":{"content":[{"isError":true}],"isError":true,"resultType":"complete"},"jsonrpc":"2.0","id":"a\"b"}"#)
+            .unwrap();
     assert!(found.is_answer() && found.is_error);
     assert_eq!(found.id.as_deref(), Some(&br#""a\"b""#[..]));
     assert_eq!(found.result_type.as_deref(), Some("complete"));
@@ -57,7 +62,21 @@ fn escaped_keys_are_the_same_keys_and_the_last_of_a_name_counts() {
 
 #[test]
 fn what_is_no_json_is_told_apart() {
-    for text in ["", "{", "{]", "[}", "{\"a\"}", "{\"a\":}", "[1,]x", "tru", "<html>", "{} {}", "{\"a\":1 \"b\":2}", "\"open", "nul"] {
+    for text in [
+        "",
+        "{",
+        "{]",
+        "[}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "[1,]x",
+        "tru",
+        "<html>",
+        "{} {}",
+        "{\"a\":1 \"b\":2}",
+        "\"open",
+        "nul",
+    ] {
         assert_eq!(scan(text), None, "{text}");
     }
     for text in ["{}", " [] ", "1", "null", "\"x\"", "[[],{}]", "{\"a\":[1,2,{\"b\":null}]}"] {
@@ -77,7 +96,12 @@ fn long_values_take_no_room() {
     scan.feed(br#""}],"isError":true},"id":1}"#);
     assert!(scan.finish().unwrap().is_error);
     let id = "9".repeat(5_000);
-    assert_eq!(scan_pieces(&[format!("{{\"id\":\"{id}\",\"result\":1}}").as_bytes()]).unwrap().id, None);
+    assert_eq!(
+        scan_pieces(&[format!("{{\"id\":\"{id}\",\"result\":1}}").as_bytes()])
+            .unwrap()
+            .id,
+        None
+    );
 }
 
 #[test]
@@ -120,7 +144,14 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 fn any_message() -> impl Strategy<Value = Value> {
-    let key = prop_oneof![Just("id"), Just("method"), Just("result"), Just("error"), Just("params"), Just("jsonrpc")];
+    let key = prop_oneof![
+        Just("id"),
+        Just("method"),
+        Just("result"),
+        Just("error"),
+        Just("params"),
+        Just("jsonrpc")
+    ];
     prop::collection::vec((key, any_value()), 0..6)
         .prop_map(|entries| Value::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()))
 }
