@@ -71,7 +71,7 @@ pub(super) async fn query(
         scope: call.caller.scope,
         sql: question.sql,
         // The store gives up a little before we do, for it can say what took so long.
-        time_max: config.query_time_max - config.query_time_max / 10,
+        time_max: config.query_time_max / 10 * 9,
         rows_max: question.limit.unwrap_or(u64::MAX).min(config.sql_rows_max),
         memory_bytes_max: config.sql_memory_bytes_max,
     };
