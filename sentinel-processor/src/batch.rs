@@ -152,7 +152,7 @@ pub(crate) fn letter(partition: u32, offset: u64, event: &Event, reason: String,
     }
 }
 
-/// Two batches that cover the same offsets, each with half of the events. `None` for fewer than two.
+/// Two batches that cover the same offsets, each with half of the events. With fewer than two events, the batch as it was.
 pub(crate) fn halve(mut batch: EventBatch) -> Result<(EventBatch, EventBatch), EventBatch> {
     if batch.events.len() < 2 {
         return Err(batch);
