@@ -23,7 +23,7 @@ use generate::Random;
 pub use generate::{batches, filter};
 
 /// Filters compared per set of events.
-const FILTERS: usize = 24;
+const FILTERS: usize = 10;
 
 /// Anything that stores and answers.
 pub trait Store: EventWriter + Reader {}
@@ -58,16 +58,29 @@ async fn insert(store: &impl EventWriter, batch: EventBatch) -> Inserted {
 }
 
 async fn page(store: &impl EventReader, filter: &Filter, order: Order, limit: u32) -> EventsPage {
-    store.events(EventQuery { filter: filter.clone(), order, limit }).await.expect("answering a page of events")
+    store
+        .events(EventQuery {
+            filter: filter.clone(),
+            order,
+            limit,
+        })
+        .await
+        .expect("answering a page of events")
 }
 
 /// Lists are empty, totals zero, gaps filled, and nothing fails.
 pub async fn an_empty_store_answers_with_empty_lists(store: &impl Store) {
     let nothing = MemoryStore::new();
     compare(store, &nothing, &everything(), "an empty store").await;
-    assert_eq!(page(store, &Filter::all(Scope::All), Order::Newest(None), 10).await.events, []);
+    assert_eq!(
+        page(store, &Filter::all(Scope::All), Order::Newest(None), 10).await.events,
+        []
+    );
     let storage = store.storage().await.expect("answering the size of the store");
-    assert_eq!((storage.events, storage.events_in_memory, storage.oldest, storage.newest), (0, 0, None, None));
+    assert_eq!(
+        (storage.events, storage.events_in_memory, storage.oldest, storage.newest),
+        (0, 0, None, None)
+    );
 }
 
 /// Every query that begins after an insert sees it, its watermark tells so, and a flush changes no answer.
@@ -78,7 +91,13 @@ pub async fn what_is_inserted_is_visible_at_once_and_told(store: &impl Store) {
     for batch in batches(11, 60).into_iter().take(4) {
         let count = batch.events.len() as u64;
         let through = batch.complete_through;
-        assert_eq!(insert(store, batch).await, Inserted { stored: count, duplicates: 0 });
+        assert_eq!(
+            insert(store, batch).await,
+            Inserted {
+                stored: count,
+                duplicates: 0
+            }
+        );
         events += count;
         let told = *horizon.borrow_and_update();
         assert!(told.version > seen.version, "an insert must change the watermark's version");
@@ -94,9 +113,17 @@ pub async fn what_is_inserted_is_visible_at_once_and_told(store: &impl Store) {
     assert_eq!(before.events, after.events, "a flush changes no answer");
     let later = seen.complete_through.plus(Duration::from_secs(9));
     store.advance(later);
-    assert_eq!(store.horizon().borrow().complete_through, later, "advancing tells readers without a batch");
+    assert_eq!(
+        store.horizon().borrow().complete_through,
+        later,
+        "advancing tells readers without a batch"
+    );
     store.advance(seen.complete_through);
-    assert_eq!(store.horizon().borrow().complete_through, later, "what is complete stays complete");
+    assert_eq!(
+        store.horizon().borrow().complete_through,
+        later,
+        "what is complete stays complete"
+    );
 }
 
 /// The same span, a part of it, a longer one, and the same ids under other offsets.
@@ -110,22 +137,67 @@ pub async fn inserting_again_or_overlapping_changes_nothing(store: &impl Store) 
     head.span.end = half;
     head.events.retain(|(offset, _)| *offset < half);
     let heads = head.events.len() as u64;
-    assert_eq!(insert(store, head).await, Inserted { stored: heads, duplicates: 0 });
-    assert_eq!(insert(store, batch.clone()).await, Inserted { stored: count - heads, duplicates: heads });
-    assert_eq!(insert(store, batch.clone()).await, Inserted { stored: 0, duplicates: count });
+    assert_eq!(
+        insert(store, head).await,
+        Inserted {
+            stored: heads,
+            duplicates: 0
+        }
+    );
+    assert_eq!(
+        insert(store, batch.clone()).await,
+        Inserted {
+            stored: count - heads,
+            duplicates: heads
+        }
+    );
+    assert_eq!(
+        insert(store, batch.clone()).await,
+        Inserted {
+            stored: 0,
+            duplicates: count
+        }
+    );
     store.flush().await.expect("flushing");
-    assert_eq!(insert(store, batch.clone()).await, Inserted { stored: 0, duplicates: count });
+    assert_eq!(
+        insert(store, batch.clone()).await,
+        Inserted {
+            stored: 0,
+            duplicates: count
+        }
+    );
 
     let moved = |partition: u32, first: u64| {
         let mut moved = batch.clone();
-        moved.span = Span { partition, first, end: first + batch.span.len() };
-        moved.events.iter_mut().for_each(|(offset, _)| *offset = *offset - batch.span.first + first);
+        moved.span = Span {
+            partition,
+            first,
+            end: first + batch.span.len(),
+        };
+        moved
+            .events
+            .iter_mut()
+            .for_each(|(offset, _)| *offset = *offset - batch.span.first + first);
         moved
     };
     let again = moved(batch.span.partition, batch.span.end);
-    assert_eq!(insert(store, again).await, Inserted { stored: 0, duplicates: count }, "same ids, later offsets");
+    assert_eq!(
+        insert(store, again).await,
+        Inserted {
+            stored: 0,
+            duplicates: count
+        },
+        "same ids, later offsets"
+    );
     let elsewhere = moved(batch.span.partition + 7, 0);
-    assert_eq!(insert(store, elsewhere).await, Inserted { stored: 0, duplicates: count }, "same ids, other partition");
+    assert_eq!(
+        insert(store, elsewhere).await,
+        Inserted {
+            stored: 0,
+            duplicates: count
+        },
+        "same ids, other partition"
+    );
     compare(store, &reference, &everything(), "after inserting again").await;
 }
 
@@ -157,7 +229,11 @@ pub async fn paging_never_repeats_nor_skips_while_events_come_in(store: &impl St
         }
         store.flush().await.expect("flushing");
     }
-    assert!(there.is_subset(&seen), "{} events were skipped", there.difference(&seen).count());
+    assert!(
+        there.is_subset(&seen),
+        "{} events were skipped",
+        there.difference(&seen).count()
+    );
 }
 
 /// In order of arrival: everything comes once, also what is inserted while following.
@@ -179,7 +255,12 @@ pub async fn a_follower_sees_every_event_once(store: &impl Store) {
         }
     }
     assert!(!all.is_empty());
-    assert_eq!(seen.into_iter().map(|stored| (stored.offset, stored.event)).collect::<Vec<_>>(), all);
+    assert_eq!(
+        seen.into_iter()
+            .map(|stored| (stored.offset, stored.event))
+            .collect::<Vec<_>>(),
+        all
+    );
 }
 
 /// Columns that do not exist, values that cannot be, windows without bounds, too many steps.
@@ -189,8 +270,17 @@ pub async fn wrong_questions_are_refused(store: &impl Store) {
         assert!(matches!(error, QueryError::Invalid(_)), "{error:?}");
         assert!(error.to_string().contains(part), "{error}");
     }
-    let with = |name: &str, value: &str| Filter { equals: vec![(name.to_owned(), vec![value.to_owned()])], ..everything() };
-    let events = |filter| store.events(EventQuery { filter, order: Order::Newest(None), limit: 1 });
+    let with = |name: &str, value: &str| Filter {
+        equals: vec![(name.to_owned(), vec![value.to_owned()])],
+        ..everything()
+    };
+    let events = |filter| {
+        store.events(EventQuery {
+            filter,
+            order: Order::Newest(None),
+            limit: 1,
+        })
+    };
     let usage = |filter, step| store.usage(UsageQuery { filter, limit: 1, step });
     let hour = Duration::from_hours(1);
     invalid(events(with("sever", "x")).await, "server");
@@ -199,8 +289,26 @@ pub async fn wrong_questions_are_refused(store: &impl Store) {
     invalid(usage(Filter::all(Scope::All), hour).await, "since and until");
     invalid(usage(everything(), Duration::ZERO).await, "step");
     invalid(usage(everything(), Duration::from_secs(1)).await, "longer step");
-    invalid(store.values(ValuesQuery { filter: everything(), column: "id".to_owned(), limit: 1 }).await, "events");
-    invalid(store.values(ValuesQuery { filter: everything(), column: "tols".to_owned(), limit: 1 }).await, "no column");
+    invalid(
+        store
+            .values(ValuesQuery {
+                filter: everything(),
+                column: "id".to_owned(),
+                limit: 1,
+            })
+            .await,
+        "events",
+    );
+    invalid(
+        store
+            .values(ValuesQuery {
+                filter: everything(),
+                column: "tols".to_owned(),
+                limit: 1,
+            })
+            .await,
+        "no column",
+    );
 }
 
 /// The same events, in batches that overlap and repeat ids, and the same questions.
@@ -224,21 +332,35 @@ pub async fn answers_are_those_of_the_reference(store: &impl Store, seed: u64) {
 /// Compares every typed answer.
 async fn compare(store: &impl Store, reference: &MemoryStore, filter: &Filter, what: &str) {
     for order in [Order::Newest(None), Order::Arrival(None)] {
-        for limit in [1, 40, 10_000] {
-            let (mut ours, mut theirs) = (page(store, filter, order, limit).await, page(reference, filter, order, limit).await);
+        for limit in [7, 10_000] {
+            let (mut ours, mut theirs) = (
+                page(store, filter, order, limit).await,
+                page(reference, filter, order, limit).await,
+            );
             (ours.horizon, theirs.horizon) = (any_time(ours.horizon), any_time(theirs.horizon));
             same(&ours.events, &theirs.events, what);
             assert_eq!(ours, theirs, "events, {order:?}, limit {limit}, {what}");
         }
     }
     for column in ["source", "tool_name", "status", "decision", "session_id"] {
-        let query = || ValuesQuery { filter: filter.clone(), column: column.to_owned(), limit: 9 };
+        let query = || ValuesQuery {
+            filter: filter.clone(),
+            column: column.to_owned(),
+            limit: 9,
+        };
         let (ours, theirs) = (values(store, query()).await, values(reference, query()).await);
         assert_eq!(ours, theirs, "values of {column}, {what}");
     }
     let filter = windowed(filter.clone());
-    for (step, limit) in [(Duration::from_hours(1), 100), (Duration::from_hours(24), 3), (Duration::from_mins(7), 2)] {
-        let (ours, theirs) = (usage(store, &filter, step, limit).await, usage(reference, &filter, step, limit).await);
+    for (step, limit) in [
+        (Duration::from_hours(1), 100),
+        (Duration::from_hours(24), 3),
+        (Duration::from_mins(7), 2),
+    ] {
+        let (ours, theirs) = (
+            usage(store, &filter, step, limit).await,
+            usage(reference, &filter, step, limit).await,
+        );
         same(&ours.servers, &theirs.servers, what);
         same(&ours.tools, &theirs.tools, what);
         assert_eq!(ours, theirs, "usage by {step:?}, {what}");
@@ -247,10 +369,16 @@ async fn compare(store: &impl Store, reference: &MemoryStore, filter: &Filter, w
     for metric in METRICS {
         let by = *random.pick(&DIMENSIONS);
         let step = *random.pick(&[Duration::from_hours(1), Duration::from_hours(24), Duration::from_mins(20)]);
-        let (ours, theirs) = (series(store, &filter, metric, by, step).await, series(reference, &filter, metric, by, step).await);
+        let (ours, theirs) = (
+            series(store, &filter, metric, by, step).await,
+            series(reference, &filter, metric, by, step).await,
+        );
         assert_eq!(ours, theirs, "series of {metric:?} by {by:?} per {step:?}, {what}");
     }
-    let query = || ToolsQuery { filter: filter.clone(), limit: 50 };
+    let query = || ToolsQuery {
+        filter: filter.clone(),
+        limit: 50,
+    };
     let ours = store.tools(query()).await.expect("answering tools");
     let theirs = reference.tools(query()).await.expect("answering tools");
     assert_eq!(ours.tools, theirs.tools, "tools, {what}");
@@ -264,8 +392,15 @@ fn same<T: PartialEq + Debug>(ours: &[T], theirs: &[T], what: &str) {
     assert_eq!(ours.len(), theirs.len(), "count of rows, {what}");
 }
 
-const METRICS: [Metric; 7] =
-    [Metric::Calls, Metric::Errors, Metric::Denied, Metric::LatencyP50, Metric::LatencyP95, Metric::LatencyP99, Metric::Bytes];
+const METRICS: [Metric; 7] = [
+    Metric::Calls,
+    Metric::Errors,
+    Metric::Denied,
+    Metric::LatencyP50,
+    Metric::LatencyP95,
+    Metric::LatencyP99,
+    Metric::Bytes,
+];
 const DIMENSIONS: [Dimension; 7] = [
     Dimension::None,
     Dimension::Server,
@@ -277,13 +412,32 @@ const DIMENSIONS: [Dimension; 7] = [
 ];
 
 async fn usage(store: &impl Reader, filter: &Filter, step: Duration, limit: u32) -> domain::analytics::UsageReport {
-    let mut report = store.usage(UsageQuery { filter: filter.clone(), limit, step }).await.expect("answering usage");
+    let mut report = store
+        .usage(UsageQuery {
+            filter: filter.clone(),
+            limit,
+            step,
+        })
+        .await
+        .expect("answering usage");
     (report.horizon, report.served_from) = (any_time(report.horizon), Served::Raw);
     report
 }
 
-async fn series(store: &impl Reader, filter: &Filter, metric: Metric, by: Dimension, step: Duration) -> domain::analytics::SeriesReport {
-    let query = SeriesQuery { filter: filter.clone(), metric, by, step, top: 2 };
+async fn series(
+    store: &impl Reader,
+    filter: &Filter,
+    metric: Metric,
+    by: Dimension,
+    step: Duration,
+) -> domain::analytics::SeriesReport {
+    let query = SeriesQuery {
+        filter: filter.clone(),
+        metric,
+        by,
+        step,
+        top: 2,
+    };
     let mut report = store.series(query).await.expect("answering a series");
     (report.horizon, report.served_from) = (any_time(report.horizon), Served::Raw);
     report
@@ -295,9 +449,15 @@ async fn values(store: &impl Reader, query: ValuesQuery) -> Vec<domain::analytic
 
 /// Without the time of the answer, which differs, and what is complete, which [`what_is_inserted_is_visible_at_once_and_told`] checks.
 fn any_time(_: Horizon) -> Horizon {
-    Horizon { as_of: Timestamp::default(), complete_through: Timestamp::default() }
+    Horizon {
+        as_of: Timestamp::default(),
+        complete_through: Timestamp::default(),
+    }
 }
 
 fn position(stored: &StoredEvent) -> Position {
-    Position { partition: stored.partition, offset: stored.offset }
+    Position {
+        partition: stored.partition,
+        offset: stored.offset,
+    }
 }

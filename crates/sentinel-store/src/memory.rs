@@ -30,7 +30,8 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::watch;
 
 use crate::query::{
-    EventQuery, ExportFormat, ExportQuery, Order, SeriesQuery, SqlAnswer, SqlQuery, ToolsQuery, UsageQuery, ValuesQuery, Watermark,
+    EventQuery, ExportFormat, ExportQuery, Order, SeriesQuery, SqlAnswer, SqlQuery, ToolsQuery, UsageQuery, ValuesQuery,
+    Watermark,
 };
 use crate::{ByteStream, EventReader, EventWriter, InsertError, Inserted, QueryError, UsageReader};
 use tally::{Grouping, Tallies};
@@ -65,7 +66,10 @@ struct Ends {
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        Self { content: Arc::default(), watermark: watch::Sender::new(Watermark::default()) }
+        Self {
+            content: Arc::default(),
+            watermark: watch::Sender::new(Watermark::default()),
+        }
     }
 }
 
@@ -80,11 +84,19 @@ impl MemoryStore {
     pub fn crash(&self) -> Self {
         let mut content = self.content().clone();
         let durable = |partition: u32| content.partitions.get(&partition).map_or(0, |ends| ends.durable);
-        let events: Vec<_> = content.events.iter().filter(|stored| stored.offset < durable(stored.partition)).cloned().collect();
+        let events: Vec<_> = content
+            .events
+            .iter()
+            .filter(|stored| stored.offset < durable(stored.partition))
+            .cloned()
+            .collect();
         content.ids = events.iter().map(|stored| stored.event.id).collect();
         content.events = events;
         content.partitions.values_mut().for_each(|ends| ends.visible = ends.durable);
-        Self { content: Arc::new(RwLock::new(content)), watermark: watch::Sender::new(Watermark::default()) }
+        Self {
+            content: Arc::new(RwLock::new(content)),
+            watermark: watch::Sender::new(Watermark::default()),
+        }
     }
 
     // A panic while the lock is held leaves whole events behind: each is pushed last.
@@ -100,11 +112,19 @@ impl MemoryStore {
     }
 
     fn horizon_now(&self) -> Horizon {
-        Horizon { as_of: now(), complete_through: self.watermark.borrow().complete_through }
+        Horizon {
+            as_of: now(),
+            complete_through: self.watermark.borrow().complete_through,
+        }
     }
 
     fn matching(&self, terms: &Terms) -> Vec<StoredEvent> {
-        self.content().events.iter().filter(|stored| terms.matches(&stored.event)).cloned().collect()
+        self.content()
+            .events
+            .iter()
+            .filter(|stored| terms.matches(&stored.event))
+            .cloned()
+            .collect()
     }
 
     fn tally(&self, terms: &Terms, grouping: &Grouping) -> Tallies {
@@ -135,7 +155,15 @@ impl MemoryStore {
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let has_more = events.len() > limit;
         events.truncate(limit);
-        Ok(EventsPage { events, meta: PageMeta { limit: query.limit, has_more, next_cursor: None }, horizon })
+        Ok(EventsPage {
+            events,
+            meta: PageMeta {
+                limit: query.limit,
+                has_more,
+                next_cursor: None,
+            },
+            horizon,
+        })
     }
 
     fn usage_report(&self, query: &UsageQuery) -> Result<UsageReport, QueryError> {
@@ -143,7 +171,11 @@ impl MemoryStore {
         let (since, until) = terms.window()?;
         let steps = tally::steps(since, until, query.step)?;
         let horizon = self.horizon_now();
-        let recent = EventQuery { filter: query.filter.clone(), order: Order::Newest(None), limit: query.limit };
+        let recent = EventQuery {
+            filter: query.filter.clone(),
+            order: Order::Newest(None),
+            limit: query.limit,
+        };
         Ok(UsageReport {
             totals: tally::totals(self.tally(&terms, &Grouping::totals()?)),
             servers: tally::servers(self.tally(&terms, &Grouping::servers()?), query.limit),
@@ -165,7 +197,13 @@ impl MemoryStore {
         let top = tally::top_keys(self.tally(&terms, &Grouping::keys(query.by)?), query.top);
         let grouping = Grouping::series(query.by, query.metric, query.step, top.clone())?;
         let series = tally::series(self.tally(&terms, &grouping), top, query.by, query.metric, &buckets);
-        Ok(SeriesReport { step_seconds: query.step.as_secs(), buckets, series, horizon, served_from: Served::Raw })
+        Ok(SeriesReport {
+            step_seconds: query.step.as_secs(),
+            buckets,
+            series,
+            horizon,
+            served_from: Served::Raw,
+        })
     }
 
     fn tools_report(&self, query: &ToolsQuery) -> Result<ToolsReport, QueryError> {
@@ -174,12 +212,19 @@ impl MemoryStore {
         let horizon = self.horizon_now();
         let before = self.tally(&before, &Grouping::tool_calls()?);
         let tools = tally::tool_rows(self.tally(&terms, &Grouping::tool_rows()?), &before, query.limit);
-        Ok(ToolsReport { tools, horizon, served_from: Served::Raw })
+        Ok(ToolsReport {
+            tools,
+            horizon,
+            served_from: Served::Raw,
+        })
     }
 
     fn value_counts(&self, query: &ValuesQuery) -> Result<Vec<ValueCount>, QueryError> {
         let terms = Terms::check(&query.filter)?;
-        Ok(tally::values(self.tally(&terms, &Grouping::values(&query.column)?), query.limit))
+        Ok(tally::values(
+            self.tally(&terms, &Grouping::values(&query.column)?),
+            query.limit,
+        ))
     }
 
     fn storage_report(&self) -> StorageReport {
@@ -187,17 +232,30 @@ impl MemoryStore {
         let times = || content.events.iter().map(|stored| stored.event.timestamp);
         let events = content.events.len() as u64;
         let (oldest, newest) = (times().min(), times().max());
-        StorageReport { events, bytes: 0, files: 0, events_in_memory: events, oldest, newest, retention_seconds: None }
+        StorageReport {
+            events,
+            bytes: 0,
+            files: 0,
+            events_in_memory: events,
+            oldest,
+            newest,
+            retention_seconds: None,
+        }
     }
 
     fn export_stream(&self, query: &ExportQuery) -> Result<ByteStream, QueryError> {
         let terms = Terms::check(&query.filter)?;
         if query.format != ExportFormat::Ndjson {
-            return Err(QueryError::Invalid("this store exports ndjson only; ask for format=ndjson".to_owned()));
+            return Err(QueryError::Invalid(
+                "this store exports ndjson only; ask for format=ndjson".to_owned(),
+            ));
         }
         let mut events = self.matching(&terms);
         events.sort_unstable_by_key(position);
-        Ok(stream::iter(events).chunks(EXPORT_EVENTS).map(|events| ndjson(&events)).boxed())
+        Ok(stream::iter(events)
+            .chunks(EXPORT_EVENTS)
+            .map(|events| ndjson(&events))
+            .boxed())
     }
 }
 
@@ -212,7 +270,10 @@ fn ndjson(events: &[StoredEvent]) -> Result<Bytes, QueryError> {
 }
 
 fn position(stored: &StoredEvent) -> Position {
-    Position { partition: stored.partition, offset: stored.offset }
+    Position {
+        partition: stored.partition,
+        offset: stored.offset,
+    }
 }
 
 /// What the newest-first order descends by.
@@ -221,9 +282,14 @@ fn newest_key(stored: &StoredEvent) -> (Timestamp, Position) {
 }
 
 /// The time an answer is made at. It is told to readers and decides nothing, so no clock is passed in for it.
-#[expect(clippy::disallowed_methods, reason = "stamps answers; no decision depends on it, and this crate knows no service-kit")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "stamps answers; no decision depends on it, and this crate knows no service-kit"
+)]
 pub(crate) fn now() -> Timestamp {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::from_nanos(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX))
 }
 
@@ -238,7 +304,11 @@ impl EventWriter for MemoryStore {
                 if offset < visible || !content.ids.insert(event.id) {
                     inserted.duplicates += 1;
                 } else {
-                    content.events.push(StoredEvent { event, partition, offset });
+                    content.events.push(StoredEvent {
+                        event,
+                        partition,
+                        offset,
+                    });
                     inserted.stored += 1;
                 }
             }
@@ -277,7 +347,12 @@ impl EventReader for MemoryStore {
     }
 
     fn sql(&self, _: SqlQuery) -> BoxFuture<'_, Result<SqlAnswer, QueryError>> {
-        async { Err(QueryError::Invalid("this store has no SQL; use the typed questions".to_owned())) }.boxed()
+        async {
+            Err(QueryError::Invalid(
+                "this store has no SQL; use the typed questions".to_owned(),
+            ))
+        }
+        .boxed()
     }
 }
 

@@ -14,6 +14,7 @@ mod compact;
 mod convert;
 mod dedup;
 mod disk;
+mod engine;
 mod files;
 mod flush;
 mod hot;
@@ -41,6 +42,7 @@ use crate::query::Watermark;
 use crate::{EventWriter, InsertError, Inserted};
 
 pub use convert::{Row, to_batch, to_events};
+pub use engine::{Engine, EngineSettings, ParquetReader};
 pub use flush::FlushError;
 pub use manifest::ManifestError;
 pub use recover::OpenError;

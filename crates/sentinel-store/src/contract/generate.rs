@@ -69,13 +69,24 @@ pub fn batches(seed: u64, size: u64) -> Vec<EventBatch> {
     let batch = |at: u64| {
         let partition = at % PARTITIONS;
         let end = &mut ends[usize::try_from(partition).unwrap_or_default()];
-        let span = Span { partition: u32::try_from(partition).unwrap_or_default(), first: *end, end: *end + size };
+        let span = Span {
+            partition: u32::try_from(partition).unwrap_or_default(),
+            first: *end,
+            end: *end + size,
+        };
         *end = span.end;
         through = through.plus(Duration::from_secs(60));
         // Some offsets held what could not be decoded.
         let offsets = (span.first..span.end).filter(|_| !random.chance(1)).collect::<Vec<_>>();
-        let events = offsets.into_iter().map(|offset| (offset, event(&mut random, seed, at * size + offset - span.first))).collect();
-        EventBatch { span, events, complete_through: through }
+        let events = offsets
+            .into_iter()
+            .map(|offset| (offset, event(&mut random, seed, at * size + offset - span.first)))
+            .collect();
+        EventBatch {
+            span,
+            events,
+            complete_through: through,
+        }
     };
     (0..BATCHES).map(batch).collect()
 }
@@ -105,7 +116,10 @@ fn event(random: &mut Random, seed: u64, number: u64) -> Event {
         source: format!("{}-gateway", random.pick(&SERVERS)),
         event_type: (*random.pick(&["mcp.request", "mcp.request", "audit"])).to_owned(),
         trace_id: random.chance(70).then(|| TraceId::from_bytes(trace)).flatten(),
-        span_id: random.chance(50).then(|| SpanId::from_bytes(random.next().to_be_bytes())).flatten(),
+        span_id: random
+            .chance(50)
+            .then(|| SpanId::from_bytes(random.next().to_be_bytes()))
+            .flatten(),
         parent_span_id: None,
         producer_seq: producer.is_some().then_some(number),
         producer,
@@ -115,7 +129,11 @@ fn event(random: &mut Random, seed: u64, number: u64) -> Event {
 
 fn payload(random: &mut Random) -> Payload {
     let namespace = *random.pick(&NAMESPACES);
-    let humans = [String::new(), format!("{namespace}-{}", random.below(40)), format!("{namespace}-{}", random.below(400))];
+    let humans = [
+        String::new(),
+        format!("{namespace}-{}", random.below(40)),
+        format!("{namespace}-{}", random.below(400)),
+    ];
     let mut payload = Payload {
         namespace: Some(namespace.to_owned()),
         server: random.word(&SERVERS),
@@ -137,7 +155,9 @@ fn payload(random: &mut Random) -> Payload {
         ..Payload::default()
     };
     if random.chance(10) {
-        payload.attributes.insert("note, with \"comma\"".to_owned(), "a\nb".to_owned());
+        payload
+            .attributes
+            .insert("note, with \"comma\"".to_owned(), "a\nb".to_owned());
     }
     payload
 }
@@ -145,9 +165,18 @@ fn payload(random: &mut Random) -> Payload {
 /// A filter that matches some of the events of [`batches`], mostly.
 pub fn filter(random: &mut Random) -> Filter {
     let scope = match random.below(5) {
-        0 => Scope::Only { namespaces: Vec::new(), teams: Vec::new() },
-        1 => Scope::Only { namespaces: vec!["acme".to_owned()], teams: vec![String::new()] },
-        2 => Scope::Only { namespaces: vec!["globex".to_owned()], teams: vec!["red".to_owned(), "none".to_owned()] },
+        0 => Scope::Only {
+            namespaces: Vec::new(),
+            teams: Vec::new(),
+        },
+        1 => Scope::Only {
+            namespaces: vec!["acme".to_owned()],
+            teams: vec![String::new()],
+        },
+        2 => Scope::Only {
+            namespaces: vec!["globex".to_owned()],
+            teams: vec!["red".to_owned(), "none".to_owned()],
+        },
         _ => Scope::All,
     };
     let edge = |random: &mut Random| match random.below(4) {
@@ -157,7 +186,11 @@ pub fn filter(random: &mut Random) -> Filter {
         _ => Some(time(random)),
     };
     let (since, until) = (edge(random), edge(random));
-    let texts = |words: &[&str], random: &mut Random| (0..=random.below(2)).map(|_| (*random.pick(words)).to_owned()).collect::<Vec<_>>();
+    let texts = |words: &[&str], random: &mut Random| {
+        (0..=random.below(2))
+            .map(|_| (*random.pick(words)).to_owned())
+            .collect::<Vec<_>>()
+    };
     let mut equals = Vec::new();
     for _ in 0..random.below(3) {
         let (name, values) = match random.below(9) {
@@ -173,5 +206,10 @@ pub fn filter(random: &mut Random) -> Filter {
         };
         equals.push((name.to_owned(), values));
     }
-    Filter { scope, since, until, equals }
+    Filter {
+        scope,
+        since,
+        until,
+        equals,
+    }
 }

@@ -96,29 +96,50 @@ pub(crate) struct Grouping {
 impl Grouping {
     fn by(names: &[&str]) -> Result<Self, QueryError> {
         let keys = names.iter().map(|name| Field::named(name)).collect::<Result<_, _>>()?;
-        Ok(Self { step: None, keys, keep: None, distinct: &[], tools_only: false, latencies: false })
+        Ok(Self {
+            step: None,
+            keys,
+            keep: None,
+            distinct: &[],
+            tools_only: false,
+            latencies: false,
+        })
     }
 
     /// For [`totals`].
     pub(crate) fn totals() -> Result<Self, QueryError> {
         let distinct = &[Distinct::Servers, Distinct::Humans, Distinct::Agents, Distinct::Sessions];
-        Ok(Self { distinct, latencies: true, ..Self::by(&[])? })
+        Ok(Self {
+            distinct,
+            latencies: true,
+            ..Self::by(&[])?
+        })
     }
 
     /// For [`servers`].
     pub(crate) fn servers() -> Result<Self, QueryError> {
-        Ok(Self { distinct: &[Distinct::Humans, Distinct::Agents], latencies: true, ..Self::by(&["server", "namespace", "team_id"])? })
+        Ok(Self {
+            distinct: &[Distinct::Humans, Distinct::Agents],
+            latencies: true,
+            ..Self::by(&["server", "namespace", "team_id"])?
+        })
     }
 
     /// For [`actors`].
     pub(crate) fn actors() -> Result<Self, QueryError> {
-        Ok(Self { distinct: &[Distinct::Servers, Distinct::Tools], ..Self::by(&["human_id", "agent_id"])? })
+        Ok(Self {
+            distinct: &[Distinct::Servers, Distinct::Tools],
+            ..Self::by(&["human_id", "agent_id"])?
+        })
     }
 
     /// For [`tool_usage`].
     pub(crate) fn tool_usage() -> Result<Self, QueryError> {
         let keys = ["namespace", "server", "tool_name", "human_id", "team_id", "agent_id"];
-        Ok(Self { tools_only: true, ..Self::by(&keys)? })
+        Ok(Self {
+            tools_only: true,
+            ..Self::by(&keys)?
+        })
     }
 
     /// For [`decisions`].
@@ -128,7 +149,10 @@ impl Grouping {
 
     /// For [`usage_series`].
     pub(crate) fn usage_series(step: Duration) -> Result<Self, QueryError> {
-        Ok(Self { step: Some(step), ..Self::by(&[])? })
+        Ok(Self {
+            step: Some(step),
+            ..Self::by(&[])?
+        })
     }
 
     /// For [`top_keys`]: how many events each key has.
@@ -138,25 +162,43 @@ impl Grouping {
 
     /// For [`series`]: the keys to keep come from [`top_keys`].
     pub(crate) fn series(by: Dimension, metric: Metric, step: Duration, keep: Vec<String>) -> Result<Self, QueryError> {
-        Ok(Self { step: Some(step), keep: Some(keep), latencies: quantile_of(metric).is_some(), ..Self::keys(by)? })
+        Ok(Self {
+            step: Some(step),
+            keep: Some(keep),
+            latencies: quantile_of(metric).is_some(),
+            ..Self::keys(by)?
+        })
     }
 
     /// For [`tool_rows`].
     pub(crate) fn tool_rows() -> Result<Self, QueryError> {
         let keys = ["namespace", "server", "tool_name"];
-        Ok(Self { distinct: &[Distinct::Callers], tools_only: true, latencies: true, ..Self::by(&keys)? })
+        Ok(Self {
+            distinct: &[Distinct::Callers],
+            tools_only: true,
+            latencies: true,
+            ..Self::by(&keys)?
+        })
     }
 
     /// For the calls of [`tool_rows`] in the window before.
     pub(crate) fn tool_calls() -> Result<Self, QueryError> {
-        Ok(Self { tools_only: true, ..Self::by(&["namespace", "server", "tool_name"])? })
+        Ok(Self {
+            tools_only: true,
+            ..Self::by(&["namespace", "server", "tool_name"])?
+        })
     }
 
     /// For [`values`].
     pub(crate) fn values(column: &str) -> Result<Self, QueryError> {
         match Field::named(column)? {
-            Field::Id | Field::TraceId => Err(QueryError::Invalid(format!("{column} is different for every call; ask for events instead"))),
-            field => Ok(Self { keys: vec![field], ..Self::by(&[])? }),
+            Field::Id | Field::TraceId => Err(QueryError::Invalid(format!(
+                "{column} is different for every call; ask for events instead"
+            ))),
+            field => Ok(Self {
+                keys: vec![field],
+                ..Self::by(&[])?
+            }),
         }
     }
 }
@@ -219,8 +261,12 @@ impl Tally {
         self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
         self.latency.merge(&other.latency);
-        self.distinct.resize_with(other.distinct.len().max(self.distinct.len()), DistinctSketch::default);
-        self.distinct.iter_mut().zip(&other.distinct).for_each(|(mine, theirs)| mine.merge(theirs));
+        self.distinct
+            .resize_with(other.distinct.len().max(self.distinct.len()), DistinctSketch::default);
+        self.distinct
+            .iter_mut()
+            .zip(&other.distinct)
+            .for_each(|(mine, theirs)| mine.merge(theirs));
         self.last_seen = self.last_seen.max(other.last_seen);
     }
 
@@ -306,7 +352,15 @@ pub(crate) fn servers(tallies: Tallies, limit: u32) -> Vec<ServerUsage> {
         let [server, namespace, team_id] = named(keys);
         let (calls, unique_humans, unique_agents) = (tally.call_counts(), tally.distinct(0), tally.distinct(1));
         let team_id = (!team_id.is_empty()).then_some(team_id);
-        ServerUsage { server, namespace, team_id, calls, unique_humans, unique_agents, last_seen: tally.last_seen }
+        ServerUsage {
+            server,
+            namespace,
+            team_id,
+            calls,
+            unique_humans,
+            unique_agents,
+            last_seen: tally.last_seen,
+        }
     };
     busiest(tallies, limit).map(row).collect()
 }
@@ -315,8 +369,21 @@ pub(crate) fn actors(tallies: Tallies, limit: u32) -> Vec<ActorUsage> {
     let row = |(keys, tally): (_, Tally)| {
         let [human_id, agent_id] = named(keys);
         let (unique_servers, unique_tools) = (tally.distinct(0), tally.distinct(1));
-        let Tally { events, denied, last_seen, .. } = tally;
-        ActorUsage { human_id, agent_id, events, denied, unique_servers, unique_tools, last_seen }
+        let Tally {
+            events,
+            denied,
+            last_seen,
+            ..
+        } = tally;
+        ActorUsage {
+            human_id,
+            agent_id,
+            events,
+            denied,
+            unique_servers,
+            unique_tools,
+            last_seen,
+        }
     };
     busiest(tallies, limit).map(row).collect()
 }
@@ -324,8 +391,23 @@ pub(crate) fn actors(tallies: Tallies, limit: u32) -> Vec<ActorUsage> {
 pub(crate) fn tool_usage(tallies: Tallies, limit: u32) -> Vec<ToolUsage> {
     let row = |(keys, tally): (_, Tally)| {
         let [namespace, server, tool_name, human_id, team_id, agent_id] = named(keys);
-        let Tally { events, denied, last_seen, .. } = tally;
-        ToolUsage { namespace, server, tool_name, human_id, team_id, agent_id, events, denied, last_seen }
+        let Tally {
+            events,
+            denied,
+            last_seen,
+            ..
+        } = tally;
+        ToolUsage {
+            namespace,
+            server,
+            tool_name,
+            human_id,
+            team_id,
+            agent_id,
+            events,
+            denied,
+            last_seen,
+        }
     };
     busiest(tallies, limit).map(row).collect()
 }
@@ -333,15 +415,25 @@ pub(crate) fn tool_usage(tallies: Tallies, limit: u32) -> Vec<ToolUsage> {
 pub(crate) fn decisions(tallies: Tallies) -> Vec<DecisionUsage> {
     let row = |(keys, tally): (_, Tally)| {
         let [decision] = named(keys);
-        DecisionUsage { decision: if decision.is_empty() { UNKNOWN.to_owned() } else { decision }, events: tally.events }
+        DecisionUsage {
+            decision: if decision.is_empty() { UNKNOWN.to_owned() } else { decision },
+            events: tally.events,
+        }
     };
     busiest(tallies, u32::MAX).map(row).collect()
 }
 
 pub(crate) fn usage_series(mut tallies: Tallies, steps: &[Timestamp]) -> Vec<UsageBucket> {
     let bucket = |&bucket: &Timestamp| {
-        let Tally { events, allowed, denied, .. } = tallies.remove(&(bucket, Vec::new())).unwrap_or_default();
-        UsageBucket { bucket, events, allowed, denied }
+        let Tally {
+            events, allowed, denied, ..
+        } = tallies.remove(&(bucket, Vec::new())).unwrap_or_default();
+        UsageBucket {
+            bucket,
+            events,
+            allowed,
+            denied,
+        }
     };
     steps.iter().map(bucket).collect()
 }
@@ -349,7 +441,10 @@ pub(crate) fn usage_series(mut tallies: Tallies, steps: &[Timestamp]) -> Vec<Usa
 pub(crate) fn values(tallies: Tallies, limit: u32) -> Vec<ValueCount> {
     let row = |(keys, tally): (_, Tally)| {
         let [value] = named(keys);
-        ValueCount { value, count: tally.events }
+        ValueCount {
+            value,
+            count: tally.events,
+        }
     };
     busiest(tallies, limit).map(row).collect()
 }
@@ -357,19 +452,33 @@ pub(crate) fn values(tallies: Tallies, limit: u32) -> Vec<ValueCount> {
 /// Tools in a window, with `before` counted in the window of the same length before it.
 pub(crate) fn tool_rows(tallies: Tallies, before: &Tallies, limit: u32) -> Vec<ToolRow> {
     let row = |(keys, tally): (Vec<String>, Tally)| {
-        let previous_calls = before.get(&(Timestamp::default(), keys.clone())).map_or(0, |tally| tally.events);
+        let previous_calls = before
+            .get(&(Timestamp::default(), keys.clone()))
+            .map_or(0, |tally| tally.events);
         let [namespace, server, tool_name] = named(keys);
         let calls = tally.call_counts();
         let (error_rate, deny_rate) = (calls.error_rate(), calls.deny_rate());
         let (unique_callers, last_seen) = (tally.distinct(0), tally.last_seen);
-        ToolRow { namespace, server, tool_name, calls, error_rate, deny_rate, unique_callers, last_seen, previous_calls }
+        ToolRow {
+            namespace,
+            server,
+            tool_name,
+            calls,
+            error_rate,
+            deny_rate,
+            unique_callers,
+            last_seen,
+            previous_calls,
+        }
     };
     busiest(tallies, limit).map(row).collect()
 }
 
 /// The busiest keys of a dimension.
 pub(crate) fn top_keys(tallies: Tallies, top: u32) -> Vec<String> {
-    busiest(tallies, top).filter_map(|(keys, _)| keys.into_iter().next()).collect()
+    busiest(tallies, top)
+        .filter_map(|(keys, _)| keys.into_iter().next())
+        .collect()
 }
 
 /// One list of values per key, in the order of `top`; what remains as [`OTHER`], the whole as `all` when not split.
@@ -390,9 +499,15 @@ pub(crate) fn series(tallies: Tallies, top: Vec<String>, by: Dimension, metric: 
         series.push(Series { key, values });
     }
     if by == Dimension::None {
-        series.push(Series { key: ALL.to_owned(), values: values(&rest) });
+        series.push(Series {
+            key: ALL.to_owned(),
+            values: values(&rest),
+        });
     } else if !rest.is_empty() {
-        series.push(Series { key: OTHER.to_owned(), values: values(&rest) });
+        series.push(Series {
+            key: OTHER.to_owned(),
+            values: values(&rest),
+        });
     }
     series
 }
@@ -435,5 +550,7 @@ pub(crate) fn steps(since: Timestamp, until: Timestamp, step: Duration) -> Resul
             "the window has {count} steps of {seconds} s, at most {STEPS_MAX} are answered; ask for a longer step or a shorter window"
         )));
     }
-    Ok(std::iter::successors(Some(first), |&at| Some(at.plus(step))).take_while(|&at| since < until && at < until).collect())
+    Ok(std::iter::successors(Some(first), |&at| Some(at.plus(step)))
+        .take_while(|&at| since < until && at < until)
+        .collect())
 }

@@ -3,10 +3,12 @@
 //! An absent column and an empty text are the same everywhere. A filter on a column that does not exist, or with a value that the
 //! column can never have, is a fault of who asks: an empty answer would hide the slip.
 
-use domain::{COLUMNS, Column, Decision, Era, Event, EventId, Identity, Kind, Outcome, Payload, ResponseKind, Timestamp, TraceId, Value};
+use domain::{
+    COLUMNS, Column, Decision, Era, Event, EventId, Identity, Kind, Outcome, Payload, ResponseKind, Timestamp, TraceId, Value,
+};
 
-use crate::query::{Filter, Scope};
 use crate::QueryError;
+use crate::query::{Filter, Scope};
 
 /// A column that a filter, a grouping or a list of values may name.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +69,10 @@ impl Terms {
     pub(crate) fn check(filter: &Filter) -> Result<Self, QueryError> {
         let conditions = filter.equals.iter().map(|(name, values)| {
             let field = Field::named(name)?;
-            let wanted = values.iter().map(|value| field.wanted(name, value)).collect::<Result<_, _>>()?;
+            let wanted = values
+                .iter()
+                .map(|value| field.wanted(name, value))
+                .collect::<Result<_, _>>()?;
             Ok(Condition { field, wanted })
         });
         Ok(Self {
@@ -80,13 +85,19 @@ impl Terms {
 
     /// The window, for questions that need one.
     pub(crate) fn window(&self) -> Result<(Timestamp, Timestamp), QueryError> {
-        self.since.zip(self.until).ok_or_else(|| QueryError::Invalid("this question needs both since and until".to_owned()))
+        self.since
+            .zip(self.until)
+            .ok_or_else(|| QueryError::Invalid("this question needs both since and until".to_owned()))
     }
 
     /// The same question about the window of the same length that ends where this one begins.
     pub(crate) fn window_before(&self) -> Result<Self, QueryError> {
         let (since, until) = self.window()?;
-        Ok(Self { since: Some(since.minus(until.since(since))), until: Some(since), ..self.clone() })
+        Ok(Self {
+            since: Some(since.minus(until.since(since))),
+            until: Some(since),
+            ..self.clone()
+        })
     }
 
     /// Whether an event is asked about.
@@ -100,7 +111,9 @@ impl Terms {
 
 /// Whether a caller may see an event.
 fn permits(scope: &Scope, event: &Event) -> bool {
-    let among = |names: &[String], name: Option<&str>| name.is_some_and(|name| !name.is_empty() && names.iter().any(|known| known == name));
+    let among = |names: &[String], name: Option<&str>| {
+        name.is_some_and(|name| !name.is_empty() && names.iter().any(|known| known == name))
+    };
     match scope {
         Scope::All => true,
         Scope::Only { namespaces, teams } => {
@@ -133,8 +146,13 @@ impl Field {
             "trace_id" => Ok(Self::TraceId),
             "id" => Ok(Self::Id),
             _ => Column::named(name).map(Self::Column).ok_or_else(|| {
-                let names = COLUMNS.iter().map(|column| column.name).chain(["source", "event_type", "trace_id", "id"]);
-                let hint = nearest(name, names).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+                let names = COLUMNS
+                    .iter()
+                    .map(|column| column.name)
+                    .chain(["source", "event_type", "trace_id", "id"]);
+                let hint = nearest(name, names)
+                    .map(|near| format!("; did you mean {near}?"))
+                    .unwrap_or_default();
                 QueryError::Invalid(format!("there is no column {name}{hint}"))
             }),
         }
@@ -179,13 +197,24 @@ impl Field {
         let wrong = |right: &str| QueryError::Invalid(format!("{name} cannot be {}: expected {right}", shown(text)));
         match self {
             Self::Id => text.parse().map(Wanted::Id).map_err(|_| wrong("a UUID")),
-            Self::TraceId => text.parse().map(Wanted::Trace).map_err(|_| wrong("32 hex digits, not all zero")),
+            Self::TraceId => text
+                .parse()
+                .map(Wanted::Trace)
+                .map_err(|_| wrong("32 hex digits, not all zero")),
             Self::Source | Self::EventType => Ok(Wanted::Text(text.to_owned())),
             Self::Column(column) => match column.kind {
-                Kind::Count => text.parse().map(Wanted::Count).map_err(|_| wrong("a whole number that is not negative")),
+                Kind::Count => text
+                    .parse()
+                    .map(Wanted::Count)
+                    .map_err(|_| wrong("a whole number that is not negative")),
                 Kind::Code => text.parse().map(Wanted::Code).map_err(|_| wrong("a whole number")),
-                Kind::Name | Kind::Text if (column.write)(&mut Payload::default(), Value::Text(text)) => Ok(Wanted::Text(text.to_owned())),
-                Kind::Name | Kind::Text => Err(wrong(&format!("one of {}, or an empty text for events without one", words(column.name)))),
+                Kind::Name | Kind::Text if (column.write)(&mut Payload::default(), Value::Text(text)) => {
+                    Ok(Wanted::Text(text.to_owned()))
+                }
+                Kind::Name | Kind::Text => Err(wrong(&format!(
+                    "one of {}, or an empty text for events without one",
+                    words(column.name)
+                ))),
             },
         }
     }
@@ -219,8 +248,19 @@ fn shown(text: &str) -> String {
 pub(crate) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let bound = name.chars().count() / 3 + 1;
     // A name that is the other's beginning is near, however much is missing: `tool` means `tool_name`.
-    let far = |known: &str| if name.len() > 2 && known.starts_with(name) { 0 } else { distance(name, known) };
-    names.into_iter().map(|known| (far(known), known)).filter(|&(far, _)| far <= bound).min().map(|(_, known)| known)
+    let far = |known: &str| {
+        if name.len() > 2 && known.starts_with(name) {
+            0
+        } else {
+            distance(name, known)
+        }
+    };
+    names
+        .into_iter()
+        .map(|known| (far(known), known))
+        .filter(|&(far, _)| far <= bound)
+        .min()
+        .map(|(_, known)| known)
 }
 
 /// How many letters must be added, removed or changed to make one text of the other.

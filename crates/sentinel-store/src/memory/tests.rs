@@ -24,7 +24,10 @@ async fn a_crash_keeps_what_was_flushed_and_the_rest_can_come_again() {
     for batch in &batches[..2] {
         store.insert(batch.clone()).await.unwrap();
     }
-    assert_eq!(store.storage().await.unwrap().events, (batches[0].events.len() + batches[1].events.len()) as u64);
+    assert_eq!(
+        store.storage().await.unwrap().events,
+        (batches[0].events.len() + batches[1].events.len()) as u64
+    );
 }
 
 #[tokio::test]
@@ -32,18 +35,36 @@ async fn an_export_is_one_event_a_line_and_other_forms_are_refused_with_the_righ
     let store = MemoryStore::new();
     let batch = contract::batches(3, 600).remove(0);
     store.insert(batch.clone()).await.unwrap();
-    let query = ExportQuery { filter: Filter::all(Scope::All), format: ExportFormat::Ndjson };
+    let query = ExportQuery {
+        filter: Filter::all(Scope::All),
+        format: ExportFormat::Ndjson,
+    };
     let pieces: Vec<Bytes> = store.export(query.clone()).await.unwrap().try_collect().await.unwrap();
-    let read: Vec<domain::Event> = pieces.concat().split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect();
+    let read: Vec<domain::Event> = pieces
+        .concat()
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
     assert_eq!(read, batch.events.into_iter().map(|(_, event)| event).collect::<Vec<_>>());
-    let refused = store.export(ExportQuery { format: ExportFormat::Csv, ..query }).await.err().unwrap();
+    let refused = store
+        .export(ExportQuery {
+            format: ExportFormat::Csv,
+            ..query
+        })
+        .await
+        .err()
+        .unwrap();
     assert_eq!(refused.to_string(), "this store exports ndjson only; ask for format=ndjson");
 }
 
 #[test]
 fn wrong_filters_say_what_would_be_right() {
     let say = |name: &str, value: &str| {
-        let filter = Filter { equals: vec![(name.to_owned(), vec![value.to_owned()])], ..Filter::all(Scope::All) };
+        let filter = Filter {
+            equals: vec![(name.to_owned(), vec![value.to_owned()])],
+            ..Filter::all(Scope::All)
+        };
         Terms::check(&filter).unwrap_err().to_string()
     };
     insta::assert_snapshot!([

@@ -140,7 +140,9 @@ impl DistinctSketch {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotASketch> {
         match bytes.split_first() {
             Some((&EXACT, rest)) => {
-                let (hashes, []) = rest.as_chunks::<8>() else { return Err(NOT_ONE) };
+                let (hashes, []) = rest.as_chunks::<8>() else {
+                    return Err(NOT_ONE);
+                };
                 let hashes: Vec<u64> = hashes.iter().map(|hash| u64::from_le_bytes(*hash)).collect();
                 let sound = hashes.len() <= EXACT_MAX && hashes.is_sorted_by(|a, b| a < b);
                 sound.then_some(Self(Form::Exact(hashes))).ok_or(NOT_ONE)
@@ -163,7 +165,12 @@ fn raise(registers: &mut [u8], hash: u64) {
 }
 
 /// Ertl's improved raw estimator: without the bias that the original has between its two ranges, and without tables.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, not negative")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an estimate, not negative"
+)]
 fn estimate(registers: &[u8]) -> u64 {
     let mut histogram = [0_u32; RANK_BITS as usize + 2];
     registers.iter().for_each(|&rank| histogram[usize::from(rank)] += 1);

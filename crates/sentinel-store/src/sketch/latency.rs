@@ -44,7 +44,8 @@ impl LatencySketch {
         self.buckets.reserve(mine.len().max(other.buckets.len()));
         let (mut left, mut right) = (mine.into_iter().peekable(), other.buckets.iter().copied().peekable());
         while let (Some(&(l, left_count)), Some(&(r, right_count))) = (left.peek(), right.peek()) {
-            self.buckets.push((l.min(r), u64::from(l <= r) * left_count + u64::from(r <= l) * right_count));
+            self.buckets
+                .push((l.min(r), u64::from(l <= r) * left_count + u64::from(r <= l) * right_count));
             left.next_if(|_| l <= r);
             right.next_if(|_| r <= l);
         }
@@ -58,7 +59,12 @@ impl LatencySketch {
     }
 
     /// A value within 1 % of the smallest latency that at least the fraction `q` of all did not exceed. `None` when empty.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "clamped to 1 to count")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "clamped to 1 to count"
+    )]
     pub fn quantile(&self, q: f64) -> Option<u64> {
         let rank = ((self.count as f64 * q).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
@@ -88,14 +94,23 @@ impl LatencySketch {
 
     /// Reads the stored form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotASketch> {
-        let Some((&VERSION, mut rest)) = bytes.split_first() else { return Err(NOT_ONE) };
+        let Some((&VERSION, mut rest)) = bytes.split_first() else {
+            return Err(NOT_ONE);
+        };
         let mut sketch = Self::default();
         while !rest.is_empty() {
-            let (Some(step), Some(count)) = (take_varint(&mut rest), take_varint(&mut rest)) else { return Err(NOT_ONE) };
+            let (Some(step), Some(count)) = (take_varint(&mut rest), take_varint(&mut rest)) else {
+                return Err(NOT_ONE);
+            };
             let before = sketch.buckets.last().map_or(0, |&(bucket, _)| bucket);
-            let bucket = u16::try_from(step).ok().and_then(|step| before.checked_add(step)).filter(|&bucket| bucket <= BUCKET_MAX);
+            let bucket = u16::try_from(step)
+                .ok()
+                .and_then(|step| before.checked_add(step))
+                .filter(|&bucket| bucket <= BUCKET_MAX);
             let total = sketch.count.checked_add(count);
-            let (Some(bucket), Some(total)) = (bucket, total) else { return Err(NOT_ONE) };
+            let (Some(bucket), Some(total)) = (bucket, total) else {
+                return Err(NOT_ONE);
+            };
             if count == 0 || (step == 0 && !sketch.buckets.is_empty()) {
                 return Err(NOT_ONE);
             }

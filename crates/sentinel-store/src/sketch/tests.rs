@@ -84,7 +84,14 @@ proptest! {
 fn small_latencies_and_the_ends_are_exact_enough() {
     for value in (0..128).chain([u64::MAX, u64::MAX - 1, 1 << 63]) {
         let told = latencies(&[value]).quantile(0.5).unwrap();
-        assert!(if value < 128 { told == value } else { (told as f64 / value as f64 - 1.0).abs() < 0.01 }, "{told} for {value}");
+        assert!(
+            if value < 128 {
+                told == value
+            } else {
+                (told as f64 / value as f64 - 1.0).abs() < 0.01
+            },
+            "{told} for {value}"
+        );
     }
     assert_eq!(LatencySketch::default().quantile(0.5), None);
 }
@@ -110,7 +117,11 @@ fn counts_of_distinct_values_are_exact_when_few_and_within_bounds_when_many() {
             assert!(off.abs() < 0.06, "{told} for {count}");
             squares += off * off;
         }
-        assert!((squares / 20.0).sqrt() < 0.024, "deviation of {count}: {}", (squares / 20.0).sqrt());
+        assert!(
+            (squares / 20.0).sqrt() < 0.024,
+            "deviation of {count}: {}",
+            (squares / 20.0).sqrt()
+        );
     }
 }
 
@@ -125,6 +136,13 @@ fn a_tuple_is_not_its_parts_joined() {
 
 #[test]
 fn bytes_of_version_one_stay_readable() {
-    assert_eq!(latencies(&[0, 127, 128, 1_000]).to_bytes(), [1, 0, 1, 127, 1, 1, 1, 189, 1, 1]);
-    assert_eq!(distinct([7]).to_bytes(), [1, 85, 228, 253, 106, 64, 205, 118, 8], "stored hashes must never change");
+    assert_eq!(
+        latencies(&[0, 127, 128, 1_000]).to_bytes(),
+        [1, 0, 1, 127, 1, 1, 1, 189, 1, 1]
+    );
+    assert_eq!(
+        distinct([7]).to_bytes(),
+        [1, 85, 228, 253, 106, 64, 205, 118, 8],
+        "stored hashes must never change"
+    );
 }
