@@ -15,10 +15,10 @@ use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, Memor
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, col, lit};
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::{StreamExt as _, stream};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -49,14 +49,33 @@ const MERGE_BYTES_MAX: usize = 128 << 20;
 pub(super) fn run(shared: &Shared) -> Result<(), FlushError> {
     loop {
         let view = shared.view.load_full();
-        let today = shared.now().minus(std::time::Duration::from_secs(SETTLED_SECONDS.unsigned_abs())).day();
-        let sound: Vec<FileEntry> =
-            view.files.iter().filter(|file| file.fault().is_none()).map(|file| file.entry.clone()).collect();
+        let today = shared
+            .now()
+            .minus(std::time::Duration::from_secs(SETTLED_SECONDS.unsigned_abs()))
+            .day();
+        let sound: Vec<FileEntry> = view
+            .files
+            .iter()
+            .filter(|file| file.fault().is_none())
+            .map(|file| file.entry.clone())
+            .collect();
         let Some(chosen) = choose(&sound, today) else { return Ok(()) };
-        let files: Vec<_> = view.files.iter().filter(|file| chosen.contains(&file.entry.name)).cloned().collect();
+        let files: Vec<_> = view
+            .files
+            .iter()
+            .filter(|file| chosen.contains(&file.entry.name))
+            .cloned()
+            .collect();
         drop(view);
         let Some(entry) = merge(shared, &files)? else { return Ok(()) };
-        shared.commit(&Edit { add: vec![entry], remove: chosen, ..Edit::default() }, |view| view)?;
+        shared.commit(
+            &Edit {
+                add: vec![entry],
+                remove: chosen,
+                ..Edit::default()
+            },
+            |view| view,
+        )?;
     }
 }
 
@@ -123,7 +142,10 @@ fn merge(shared: &Shared, files: &[Arc<DataFile>]) -> Result<Option<FileEntry>, 
     let entry = writer.finish().map_err(FlushError::Write)?;
     if table == Table::Events && entry.rows != rows {
         super::flush::discard(&shared.disk, std::slice::from_ref(&entry));
-        return Err(FlushError::Prepare(ArrowError::ComputeError(format!("merging {rows} rows gave {}", entry.rows))));
+        return Err(FlushError::Prepare(ArrowError::ComputeError(format!(
+            "merging {rows} rows gave {}",
+            entry.rows
+        ))));
     }
     Ok(Some(entry))
 }
@@ -144,7 +166,10 @@ fn read(file: &Arc<DataFile>) -> Result<SendableRecordBatchStream, ArrowError> {
         let batch = batch.inspect_err(|error| file.mark(&format!("cannot be read ({error})")))?;
         conform(&batch, table).map_err(DataFusionError::from)
     });
-    Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(table.schema()), stream::iter(batches))))
+    Ok(Box::pin(RecordBatchStreamAdapter::new(
+        Arc::clone(table.schema()),
+        stream::iter(batches),
+    )))
 }
 
 /// Rows with the columns of today: what an older file lacks is null.
@@ -183,12 +208,24 @@ fn merge_events(shared: &Shared, streams: Vec<SendableRecordBatchStream>, writer
 /// The order of rows in files: that of [`super::flush`].
 fn order() -> Result<LexOrdering, DataFusionError> {
     let schema = Table::Events.schema();
-    let nanos: Arc<dyn PhysicalExpr> =
-        Arc::new(CastExpr::new(col("timestamp", schema)?, arrow::datatypes::DataType::Int64, None));
+    let nanos: Arc<dyn PhysicalExpr> = Arc::new(CastExpr::new(
+        col("timestamp", schema)?,
+        arrow::datatypes::DataType::Int64,
+        None,
+    ));
     // Rows of one file are of one UTC day, and no day before 1970 has hours that round the other way than its neighbours.
     let hour: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(nanos, Operator::Divide, lit(HOUR_NS)));
-    let keys = [col("namespace", schema)?, hour, col("server", schema)?, col("tool_name", schema)?, col("timestamp", schema)?];
-    let options = SortOptions { descending: false, nulls_first: true };
+    let keys = [
+        col("namespace", schema)?,
+        hour,
+        col("server", schema)?,
+        col("tool_name", schema)?,
+        col("timestamp", schema)?,
+    ];
+    let options = SortOptions {
+        descending: false,
+        nulls_first: true,
+    };
     LexOrdering::new(keys.map(|key| PhysicalSortExpr::new(key, options)))
         .ok_or_else(|| DataFusionError::Internal("an order without columns".to_owned()))
 }

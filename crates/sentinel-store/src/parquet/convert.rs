@@ -1,8 +1,8 @@
 //! Events to rows of the `events` table and back.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, StringDictionaryBuilder, StringBuilder,
-    TimestampNanosecondArray, UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, StringBuilder,
+    StringDictionaryBuilder, TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampNanosecondType, UInt32Type, UInt64Type};
@@ -36,9 +36,18 @@ pub fn to_batch(rows: &[Row<'_>]) -> Result<RecordBatch, ArrowError> {
         names(events().map(|event| event.received_by.as_deref())),
         names(events().map(|event| Some(event.source.as_str()))),
         names(events().map(|event| Some(event.event_type.as_str()))),
-        fixed(events().map(|event| event.trace_id.as_ref().map(|id| id.as_bytes().as_slice())), ID_BYTES)?,
-        fixed(events().map(|event| event.span_id.as_ref().map(|id| id.as_bytes().as_slice())), SPAN_BYTES)?,
-        fixed(events().map(|event| event.parent_span_id.as_ref().map(|id| id.as_bytes().as_slice())), SPAN_BYTES)?,
+        fixed(
+            events().map(|event| event.trace_id.as_ref().map(|id| id.as_bytes().as_slice())),
+            ID_BYTES,
+        )?,
+        fixed(
+            events().map(|event| event.span_id.as_ref().map(|id| id.as_bytes().as_slice())),
+            SPAN_BYTES,
+        )?,
+        fixed(
+            events().map(|event| event.parent_span_id.as_ref().map(|id| id.as_bytes().as_slice())),
+            SPAN_BYTES,
+        )?,
         names(events().map(|event| event.producer.as_deref())),
         Arc::new(events().map(|event| event.producer_seq).collect::<UInt64Array>()),
         Arc::new(rows.iter().map(|row| Some(row.partition)).collect::<UInt32Array>()),
@@ -94,8 +103,16 @@ fn payload_column(column: &Column, rows: &[Row<'_>]) -> ArrayRef {
     match column.kind {
         Kind::Name => names(values.map(text)),
         Kind::Text => Arc::new(values.map(text).collect::<StringArray>()),
-        Kind::Count => Arc::new(values.map(|value| if let Value::Count(n) = value { Some(n) } else { None }).collect::<UInt64Array>()),
-        Kind::Code => Arc::new(values.map(|value| if let Value::Code(n) = value { Some(n) } else { None }).collect::<Int64Array>()),
+        Kind::Count => Arc::new(
+            values
+                .map(|value| if let Value::Count(n) = value { Some(n) } else { None })
+                .collect::<UInt64Array>(),
+        ),
+        Kind::Code => Arc::new(
+            values
+                .map(|value| if let Value::Code(n) = value { Some(n) } else { None })
+                .collect::<Int64Array>(),
+        ),
     }
 }
 
@@ -111,20 +128,30 @@ fn attributes(rows: &[Row<'_>]) -> ArrayRef {
 
 fn envelopes(batch: &RecordBatch) -> Result<Vec<StoredEvent>, ArrowError> {
     let column = |name: &str| {
-        batch.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("the rows lack the column {name}")))
+        batch
+            .column_by_name(name)
+            .ok_or_else(|| ArrowError::SchemaError(format!("the rows lack the column {name}")))
     };
     let text = |name: &str| texts(column(name)?);
-    let (ids, traces) = (column("id")?.as_fixed_size_binary(), column("trace_id")?.as_fixed_size_binary());
-    let (spans, parents) = (column("span_id")?.as_fixed_size_binary(), column("parent_span_id")?.as_fixed_size_binary());
+    let (ids, traces) = (
+        column("id")?.as_fixed_size_binary(),
+        column("trace_id")?.as_fixed_size_binary(),
+    );
+    let (spans, parents) = (
+        column("span_id")?.as_fixed_size_binary(),
+        column("parent_span_id")?.as_fixed_size_binary(),
+    );
     let timestamps = column("timestamp")?.as_primitive::<TimestampNanosecondType>();
     let received = column("received_at")?.as_primitive::<TimestampNanosecondType>();
-    let (received_by, sources, types, producers) = (text("received_by")?, text("source")?, text("event_type")?, text("producer")?);
+    let (received_by, sources, types, producers) =
+        (text("received_by")?, text("source")?, text("event_type")?, text("producer")?);
     let sequence = column("producer_seq")?.as_primitive::<UInt64Type>();
     let partitions = column("partition")?.as_primitive::<UInt32Type>();
     let offsets = column("offset")?.as_primitive::<UInt64Type>();
     let owned = |array: &StringArray, row: usize| array.is_valid(row).then(|| array.value(row).to_owned());
     let bytes = |array: &FixedSizeBinaryArray, row: usize| array.is_valid(row).then(|| array.value(row).to_vec());
-    let span = |array: &FixedSizeBinaryArray, row: usize| bytes(array, row).and_then(|id| SpanId::from_bytes(id.try_into().ok()?));
+    let span =
+        |array: &FixedSizeBinaryArray, row: usize| bytes(array, row).and_then(|id| SpanId::from_bytes(id.try_into().ok()?));
     (0..batch.num_rows())
         .map(|row| {
             let id = bytes(ids, row).and_then(|id| id.try_into().ok()).map(EventId::from_bytes);
@@ -164,7 +191,11 @@ fn read_column(column: &'static Column, array: &ArrayRef, events: &mut [StoredEv
                 let Some(text) = text else { continue };
                 // A later version may know more words; what this one cannot name is kept as it is.
                 if !(column.write)(&mut stored.event.payload, Value::Text(text)) {
-                    stored.event.payload.attributes.insert(column.name.to_owned(), text.to_owned());
+                    stored
+                        .event
+                        .payload
+                        .attributes
+                        .insert(column.name.to_owned(), text.to_owned());
                 }
             }
         }

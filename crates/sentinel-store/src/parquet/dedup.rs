@@ -40,7 +40,10 @@ impl Hasher for Fold {
     fn write_u128(&mut self, id: u128) {
         // Multiplying spreads what an unfair sender leaves alike.
         let folded = (id ^ (id >> 64)) & u128::from(u64::MAX);
-        self.0 = u64::try_from(folded).unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+        self.0 = u64::try_from(folded)
+            .unwrap_or(0)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(32);
     }
 }
 

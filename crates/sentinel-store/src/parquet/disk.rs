@@ -58,7 +58,15 @@ impl Disk {
         let unfinished = self.path(&format!("{name}{UNFINISHED}"));
         self.check(Step::Create, &path)?;
         let file = File::create(&unfinished)?;
-        Ok(Pending { disk: self.clone(), path, unfinished, file: BufWriter::with_capacity(BUFFER_BYTES, file), bytes: 0, checked: u64::MAX, finished: false })
+        Ok(Pending {
+            disk: self.clone(),
+            path,
+            unfinished,
+            file: BufWriter::with_capacity(BUFFER_BYTES, file),
+            bytes: 0,
+            checked: u64::MAX,
+            finished: false,
+        })
     }
 
     /// Makes the names in the folder survive.

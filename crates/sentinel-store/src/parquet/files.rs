@@ -29,7 +29,8 @@ const PAGE_ROWS: usize = 16_384;
 /// Most namespaces that are listed for a file.
 const NAMESPACES_MAX: usize = 256;
 /// Share of absent ids that a bloom filter takes for present.
-const BLOOM_FALSE: f64 = 0.02;
+/// The size is a power of two: a full row group comes to one byte an id, and would to two with a third less of this.
+const BLOOM_FALSE: f64 = 0.03;
 
 /// A file that is part of the database, or was: it goes away when the last snapshot lets go.
 #[derive(Debug)]
@@ -43,7 +44,13 @@ pub(super) struct DataFile {
 
 impl DataFile {
     pub(super) fn new(entry: FileEntry, disk: &Disk) -> Self {
-        Self { path: disk.path(&entry.name), entry, disk: disk.clone(), removed: AtomicBool::new(false), fault: OnceLock::new() }
+        Self {
+            path: disk.path(&entry.name),
+            entry,
+            disk: disk.clone(),
+            removed: AtomicBool::new(false),
+            fault: OnceLock::new(),
+        }
     }
 
     /// The file is no longer part of the database.
@@ -136,9 +143,13 @@ pub struct WriteError {
 impl FileWriter {
     /// Begins a file of some `rows` rows.
     pub(super) fn begin(disk: &Disk, table: Table, day: i32, name: String, rows: u64) -> Result<Self, WriteError> {
-        let failed = |source| WriteError { name: name.clone(), source };
+        let failed = |source| WriteError {
+            name: name.clone(),
+            source,
+        };
         let pending = disk.begin(&name).map_err(|error| failed(ParquetError::from(error)))?;
-        let writer = ArrowWriter::try_new(pending, Arc::clone(table.schema()), Some(properties(table, rows))).map_err(failed)?;
+        let writer =
+            ArrowWriter::try_new(pending, Arc::clone(table.schema()), Some(properties(table, rows))).map_err(failed)?;
         let entry = FileEntry {
             name,
             table,
@@ -151,31 +162,65 @@ impl FileWriter {
             made_ids: None,
             other_ids: None,
         };
-        Ok(Self { writer, seen: Seen::default(), entry })
+        Ok(Self {
+            writer,
+            seen: Seen::default(),
+            entry,
+        })
     }
 
     /// Appends rows, which are in the order of the table.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
         let outcome = self.seen.add(batch, self.entry.table).and_then(|()| self.writer.write(batch));
-        outcome.map_err(|source| WriteError { name: self.entry.name.clone(), source })
+        outcome.map_err(|source| WriteError {
+            name: self.entry.name.clone(),
+            source,
+        })
     }
 
     /// Makes the file's content survive; its name does with the next sync of the folder.
     pub(super) fn finish(mut self) -> Result<FileEntry, WriteError> {
-        let failed = |source| WriteError { name: self.entry.name.clone(), source };
+        let failed = |source| WriteError {
+            name: self.entry.name.clone(),
+            source,
+        };
         self.writer.finish().map_err(failed)?;
-        let bytes = self.writer.inner_mut().finish().map_err(|error| failed(ParquetError::from(error)))?;
+        let bytes = self
+            .writer
+            .inner_mut()
+            .finish()
+            .map_err(|error| failed(ParquetError::from(error)))?;
         let (time_min, time_max) = self.seen.time.unwrap_or_default();
-        let namespaces = if self.seen.namespaces.len() > NAMESPACES_MAX { Vec::new() } else { self.seen.namespaces.into_iter().collect() };
-        Ok(FileEntry { rows: self.seen.rows, bytes, time_min, time_max, namespaces, made_ids: self.seen.made, other_ids: self.seen.other, ..self.entry })
+        let namespaces = if self.seen.namespaces.len() > NAMESPACES_MAX {
+            Vec::new()
+        } else {
+            self.seen.namespaces.into_iter().collect()
+        };
+        Ok(FileEntry {
+            rows: self.seen.rows,
+            bytes,
+            time_min,
+            time_max,
+            namespaces,
+            made_ids: self.seen.made,
+            other_ids: self.seen.other,
+            ..self.entry
+        })
     }
 }
 
 impl Seen {
     fn add(&mut self, batch: &RecordBatch, table: Table) -> Result<(), ParquetError> {
         self.rows += batch.num_rows() as u64;
-        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| ParquetError::General(format!("the rows lack the column {name}")));
-        for time in column(table.time_column())?.as_primitive::<TimestampNanosecondType>().values() {
+        let column = |name: &str| {
+            batch
+                .column_by_name(name)
+                .ok_or_else(|| ParquetError::General(format!("the rows lack the column {name}")))
+        };
+        for time in column(table.time_column())?
+            .as_primitive::<TimestampNanosecondType>()
+            .values()
+        {
             let (min, max) = self.time.unwrap_or((*time, *time));
             self.time = Some((min.min(*time), max.max(*time)));
         }
@@ -192,14 +237,21 @@ impl Seen {
         }
         if table == Table::Events {
             for id in column("id")?.as_fixed_size_binary().iter().flatten() {
-                self.add_id(EventId::from_bytes(id.try_into().map_err(|_| ParquetError::General("an id is not of 16 bytes".to_owned()))?));
+                self.add_id(EventId::from_bytes(
+                    id.try_into()
+                        .map_err(|_| ParquetError::General("an id is not of 16 bytes".to_owned()))?,
+                ));
             }
         }
         Ok(())
     }
 
     fn add_id(&mut self, id: EventId) {
-        let range = if id.made_at_millis().is_some() { &mut self.made } else { &mut self.other };
+        let range = if id.made_at_millis().is_some() {
+            &mut self.made
+        } else {
+            &mut self.other
+        };
         let (min, max) = range.unwrap_or((id, id));
         *range = Some((min.min(id), max.max(id)));
     }
@@ -214,7 +266,9 @@ fn properties(table: Table, rows: u64) -> WriterProperties {
         .set_created_by(concat!("mcp-runtime ", env!("CARGO_PKG_VERSION")).to_owned());
     match table {
         Table::Events => event_properties(builder, rows),
-        Table::Hourly | Table::Daily => builder.set_statistics_enabled(EnabledStatistics::Chunk).set_data_page_row_count_limit(4_096),
+        Table::Hourly | Table::Daily => builder
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_data_page_row_count_limit(4_096),
     }
     .build()
 }
@@ -222,7 +276,9 @@ fn properties(table: Table, rows: u64) -> WriterProperties {
 fn event_properties(mut builder: WriterPropertiesBuilder, rows: u64) -> WriterPropertiesBuilder {
     let packed = |builder: WriterPropertiesBuilder, name: &str, encoding| {
         let column = ColumnPath::from(name);
-        builder.set_column_dictionary_enabled(column.clone(), false).set_column_encoding(column, encoding)
+        builder
+            .set_column_dictionary_enabled(column.clone(), false)
+            .set_column_encoding(column, encoding)
     };
     for id in ["id", "trace_id"] {
         let column = ColumnPath::from(id);
@@ -233,14 +289,19 @@ fn event_properties(mut builder: WriterPropertiesBuilder, rows: u64) -> WriterPr
     }
     // Bytes of equal place stand together, so that the time in ids of version 7 compresses and what is random costs no more than itself.
     for id in ["id", "trace_id", "span_id", "parent_span_id"] {
-        builder = packed(builder, id, Encoding::BYTE_STREAM_SPLIT).set_column_statistics_enabled(ColumnPath::from(id), EnabledStatistics::Chunk);
+        builder = packed(builder, id, Encoding::BYTE_STREAM_SPLIT)
+            .set_column_statistics_enabled(ColumnPath::from(id), EnabledStatistics::Chunk);
     }
     for number in ["timestamp", "received_at", "producer_seq", "offset"] {
         builder = packed(builder, number, Encoding::DELTA_BINARY_PACKED);
     }
     let few = ["status", "sse_events", "progress_count"];
-    for column in COLUMNS.iter().filter(|column| column.kind == Kind::Count && !few.contains(&column.name)) {
-        builder = packed(builder, column.name, Encoding::DELTA_BINARY_PACKED);
+    for column in COLUMNS
+        .iter()
+        .filter(|column| column.kind == Kind::Count && !few.contains(&column.name))
+    {
+        // In the order of files these are noise: differences would take more room than the numbers.
+        builder = packed(builder, column.name, Encoding::BYTE_STREAM_SPLIT);
     }
     builder
 }

@@ -35,12 +35,20 @@ pub enum FlushError {
 }
 
 /// Writes a generation. On failure, what was written so far is removed.
-pub(super) fn write(disk: &Disk, generation: &Generation, number: &mut dyn FnMut() -> u64) -> Result<Vec<FileEntry>, FlushError> {
+pub(super) fn write(
+    disk: &Disk,
+    generation: &Generation,
+    number: &mut dyn FnMut() -> u64,
+) -> Result<Vec<FileEntry>, FlushError> {
     let pieces = generation.pieces().map_err(FlushError::Prepare)?;
     if pieces.is_empty() {
         return Ok(Vec::new());
     }
-    let batches = pieces.iter().map(|piece| piece.rows(Table::Events)).collect::<Result<Vec<_>, _>>().map_err(FlushError::Prepare)?;
+    let batches = pieces
+        .iter()
+        .map(|piece| piece.rows(Table::Events))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(FlushError::Prepare)?;
     let rows = concat_batches(Table::Events.schema(), batches).map_err(FlushError::Prepare)?;
     drop(pieces);
     let (order, days) = sorted(&rows).map_err(FlushError::Prepare)?;
@@ -78,7 +86,8 @@ fn write_day(
         if table == Table::Events {
             for step in order.chunks(STEP_ROWS) {
                 let indices = UInt32Array::from(step.to_vec());
-                file.write(&take_record_batch(rows, &indices).map_err(FlushError::Prepare)?).map_err(FlushError::Write)?;
+                file.write(&take_record_batch(rows, &indices).map_err(FlushError::Prepare)?)
+                    .map_err(FlushError::Write)?;
             }
         } else {
             let rolled = rollup::roll(rows, order.iter().map(|row| *row as usize), table).map_err(FlushError::Prepare)?;
@@ -91,15 +100,26 @@ fn write_day(
 
 /// The order of rows in files, and which part of it is which day.
 fn sorted(rows: &RecordBatch) -> Result<(Vec<u32>, Vec<(i32, Range<usize>)>), ArrowError> {
-    let times = rows.column_by_name("timestamp").ok_or_else(|| ArrowError::SchemaError("the rows lack a time".to_owned()))?;
+    let times = rows
+        .column_by_name("timestamp")
+        .ok_or_else(|| ArrowError::SchemaError("the rows lack a time".to_owned()))?;
     let times = times.as_primitive::<TimestampNanosecondType>();
-    let (namespace, server, tool) = (Ranks::of(rows, "namespace")?, Ranks::of(rows, "server")?, Ranks::of(rows, "tool_name")?);
+    let (namespace, server, tool) = (
+        Ranks::of(rows, "namespace")?,
+        Ranks::of(rows, "server")?,
+        Ranks::of(rows, "tool_name")?,
+    );
     let mut keyed: Vec<_> = (0..u32::try_from(times.len()).unwrap_or(u32::MAX))
         .map(|row| {
             let at = row as usize;
             let time = times.value(at);
             let day = Timestamp::from_nanos(time).day();
-            ((day, namespace.rank(at), time.div_euclid(HOUR_NS)), (server.rank(at), tool.rank(at)), time, row)
+            (
+                (day, namespace.rank(at), time.div_euclid(HOUR_NS)),
+                (server.rank(at), tool.rank(at)),
+                time,
+                row,
+            )
         })
         .collect();
     keyed.sort_unstable();
@@ -112,4 +132,3 @@ fn sorted(rows: &RecordBatch) -> Result<(Vec<u32>, Vec<(i32, Range<usize>)>), Ar
     }
     Ok((keyed.into_iter().map(|(.., row)| row).collect(), days))
 }
-

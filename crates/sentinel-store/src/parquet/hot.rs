@@ -33,7 +33,11 @@ pub(super) struct Sealed {
 
 impl Sealed {
     fn new(rows: &[Row<'_>]) -> Result<Self, ArrowError> {
-        Ok(Self { events: to_batch(rows)?, hourly: OnceLock::new(), daily: OnceLock::new() })
+        Ok(Self {
+            events: to_batch(rows)?,
+            hourly: OnceLock::new(),
+            daily: OnceLock::new(),
+        })
     }
 
     /// The rows of a table.
@@ -70,14 +74,22 @@ impl Tail {
         if let Some(sealed) = self.sealed.get() {
             return Ok(Arc::clone(sealed));
         }
-        let rows: Vec<_> = self.chunks.iter().flat_map(|chunk| rows(chunk.partition, &chunk.events)).collect();
+        let rows: Vec<_> = self
+            .chunks
+            .iter()
+            .flat_map(|chunk| rows(chunk.partition, &chunk.events))
+            .collect();
         let sealed = Arc::new(Sealed::new(&rows)?);
         Ok(Arc::clone(self.sealed.get_or_init(|| sealed)))
     }
 }
 
 fn rows(partition: u32, events: &[(u64, Event)]) -> impl Iterator<Item = Row<'_>> {
-    events.iter().map(move |(offset, event)| Row { partition, offset: *offset, event })
+    events.iter().map(move |(offset, event)| Row {
+        partition,
+        offset: *offset,
+        event,
+    })
 }
 
 /// Events that go to files together.
@@ -107,7 +119,9 @@ impl Generation {
     /// Memory taken, roughly.
     pub(super) fn bytes(&self) -> usize {
         let ids = usize::try_from(self.events).unwrap_or(usize::MAX).saturating_mul(ID_BYTES);
-        self.sealed_bytes.saturating_add(self.tail.events * EVENT_BYTES).saturating_add(ids)
+        self.sealed_bytes
+            .saturating_add(self.tail.events * EVENT_BYTES)
+            .saturating_add(ids)
     }
 
     /// The generation after an insert of these events of a span.
@@ -132,8 +146,15 @@ impl Generation {
         }
         let mut chunks = self.tail.chunks.clone();
         let count = self.tail.events + events.len();
-        chunks.push(Arc::new(Chunk { partition: span.partition, events }));
-        let tail = Tail { chunks, events: count, sealed: OnceLock::new() };
+        chunks.push(Arc::new(Chunk {
+            partition: span.partition,
+            events,
+        }));
+        let tail = Tail {
+            chunks,
+            events: count,
+            sealed: OnceLock::new(),
+        };
         if tail.events >= TAIL_EVENTS_MAX || tail.chunks.len() >= TAIL_CHUNKS_MAX {
             next.push(tail.seal()?);
             next.tail = Arc::default();

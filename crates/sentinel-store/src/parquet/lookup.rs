@@ -35,7 +35,10 @@ pub(super) fn stored(view: &View, ids: &HashSet<EventId>) -> Result<HashSet<Even
             Ok(()) => {}
             Err(ParquetError::External(source)) if source.downcast_ref::<io::Error>().is_some_and(passing) => {
                 let source = source.downcast::<io::Error>().map_or_else(io::Error::other, |error| *error);
-                return Err(LookupError { name: file.entry.name.clone(), source });
+                return Err(LookupError {
+                    name: file.entry.name.clone(),
+                    source,
+                });
             }
             Err(error) => file.mark(&format!("cannot be read ({error})")),
         }
@@ -44,11 +47,18 @@ pub(super) fn stored(view: &View, ids: &HashSet<EventId>) -> Result<HashSet<Even
 }
 
 fn passing(error: &io::Error) -> bool {
-    !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
+    !matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+    )
 }
 
 fn may_hold(file: &DataFile, id: EventId) -> bool {
-    let range = if id.made_at_millis().is_some() { file.entry.made_ids } else { file.entry.other_ids };
+    let range = if id.made_at_millis().is_some() {
+        file.entry.made_ids
+    } else {
+        file.entry.other_ids
+    };
     range.is_some_and(|(min, max)| (min..=max).contains(&id))
 }
 
@@ -57,7 +67,10 @@ fn find(file: &DataFile, ids: &[EventId], found: &mut HashSet<EventId>) -> Resul
     let builder = open()?;
     let groups: Vec<usize> = (0..builder.metadata().num_row_groups())
         .filter_map(|group| match builder.get_row_group_column_bloom_filter(group, 0) {
-            Ok(Some(bloom)) => ids.iter().any(|id| bloom.check(id.as_bytes().as_slice())).then_some(Ok(group)),
+            Ok(Some(bloom)) => ids
+                .iter()
+                .any(|id| bloom.check(id.as_bytes().as_slice()))
+                .then_some(Ok(group)),
             Ok(None) => Some(Ok(group)),
             Err(error) => Some(Err(error)),
         })
@@ -70,7 +83,13 @@ fn find(file: &DataFile, ids: &[EventId], found: &mut HashSet<EventId>) -> Resul
     let reader = builder.with_row_groups(groups).with_projection(mask).build()?;
     debug_assert_eq!(reader.schema().field(0).name(), "id");
     for batch in reader {
-        for id in batch?.column(0).as_fixed_size_binary().iter().flatten().filter(|id| ids.contains(id)) {
+        for id in batch?
+            .column(0)
+            .as_fixed_size_binary()
+            .iter()
+            .flatten()
+            .filter(|id| ids.contains(id))
+        {
             found.extend(id.try_into().map(EventId::from_bytes));
         }
     }

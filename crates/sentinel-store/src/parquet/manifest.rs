@@ -62,7 +62,14 @@ pub(super) struct FileEntry {
 
 impl Default for Manifest {
     fn default() -> Self {
-        Self { version: 0, schema: SCHEMA_VERSION, next_file: 0, ends: BTreeMap::new(), complete_through: 0, files: Vec::new() }
+        Self {
+            version: 0,
+            schema: SCHEMA_VERSION,
+            next_file: 0,
+            ends: BTreeMap::new(),
+            complete_through: 0,
+            files: Vec::new(),
+        }
     }
 }
 
@@ -147,7 +154,9 @@ pub enum ManifestError {
 
 /// Versions found in a folder, newest first.
 pub(super) fn versions(names: impl Iterator<Item = String>) -> Vec<u64> {
-    let mut versions: Vec<u64> = names.filter_map(|name| u64::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok()).collect();
+    let mut versions: Vec<u64> = names
+        .filter_map(|name| u64::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok())
+        .collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
     versions
 }
@@ -155,10 +164,16 @@ pub(super) fn versions(names: impl Iterator<Item = String>) -> Vec<u64> {
 /// Reads one version.
 pub(super) fn read(disk: &Disk, version: u64) -> Result<Manifest, ManifestError> {
     let path = disk.path(&file_name(version));
-    let bytes = std::fs::read(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+    let bytes = std::fs::read(&path).map_err(|source| ManifestError::Read {
+        path: path.clone(),
+        source,
+    })?;
     let manifest = parse(&bytes).ok_or_else(|| ManifestError::Damaged { path: path.clone() })?;
     if manifest.schema > SCHEMA_VERSION {
-        return Err(ManifestError::Later { path, schema: manifest.schema });
+        return Err(ManifestError::Later {
+            path,
+            schema: manifest.schema,
+        });
     }
     Ok(manifest)
 }
@@ -182,7 +197,11 @@ mod tests {
     fn every_torn_or_changed_manifest_is_recognised() {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::new(folder.path().to_owned(), None);
-        let manifest = Manifest { version: 7, ends: BTreeMap::from([(0, 42)]), ..Manifest::default() };
+        let manifest = Manifest {
+            version: 7,
+            ends: BTreeMap::from([(0, 42)]),
+            ..Manifest::default()
+        };
         manifest.commit(&disk).unwrap();
         assert_eq!(read(&disk, 7).unwrap(), manifest);
         let bytes = std::fs::read(folder.path().join(file_name(7))).unwrap();
@@ -198,8 +217,19 @@ mod tests {
 
     #[test]
     fn positions_never_go_back() {
-        let manifest = Manifest { ends: BTreeMap::from([(0, 9)]), complete_through: 5, ..Manifest::default() };
-        let next = manifest.edited(&Edit { ends: BTreeMap::from([(0, 4), (1, 2)]), complete_through: 3, ..Edit::default() });
-        assert_eq!((next.ends, next.complete_through, next.version), (BTreeMap::from([(0, 9), (1, 2)]), 5, 1));
+        let manifest = Manifest {
+            ends: BTreeMap::from([(0, 9)]),
+            complete_through: 5,
+            ..Manifest::default()
+        };
+        let next = manifest.edited(&Edit {
+            ends: BTreeMap::from([(0, 4), (1, 2)]),
+            complete_through: 3,
+            ..Edit::default()
+        });
+        assert_eq!(
+            (next.ends, next.complete_through, next.version),
+            (BTreeMap::from([(0, 9), (1, 2)]), 5, 1)
+        );
     }
 }

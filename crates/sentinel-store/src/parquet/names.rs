@@ -15,7 +15,9 @@ pub(super) struct Ranks {
 impl Ranks {
     /// Ranks the column of a name.
     pub(super) fn of(batch: &RecordBatch, name: &str) -> Result<Self, ArrowError> {
-        let array = batch.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("the rows lack the column {name}")))?;
+        let array = batch
+            .column_by_name(name)
+            .ok_or_else(|| ArrowError::SchemaError(format!("the rows lack the column {name}")))?;
         let dictionary = array
             .as_any_dictionary_opt()
             .and_then(|any| any.as_any().downcast_ref::<arrow::array::DictionaryArray<Int32Type>>())
@@ -27,14 +29,24 @@ impl Ranks {
         texts.dedup();
         let rank_of_value: Vec<u32> = values
             .iter()
-            .map(|value| value.and_then(|value| texts.binary_search(&value).ok()).map_or(0, |at| u32::try_from(at + 1).unwrap_or(u32::MAX)))
+            .map(|value| {
+                value
+                    .and_then(|value| texts.binary_search(&value).ok())
+                    .map_or(0, |at| u32::try_from(at + 1).unwrap_or(u32::MAX))
+            })
             .collect();
         let of_row = dictionary
             .keys()
             .iter()
-            .map(|key| key.and_then(|key| rank_of_value.get(usize::try_from(key).ok()?).copied()).unwrap_or(0))
+            .map(|key| {
+                key.and_then(|key| rank_of_value.get(usize::try_from(key).ok()?).copied())
+                    .unwrap_or(0)
+            })
             .collect();
-        Ok(Self { of_row, texts: texts.into_iter().map(str::to_owned).collect() })
+        Ok(Self {
+            of_row,
+            texts: texts.into_iter().map(str::to_owned).collect(),
+        })
     }
 
     /// Rank of a row's text.
@@ -44,7 +56,10 @@ impl Ranks {
 
     /// Text of a rank.
     pub(super) fn text(&self, rank: u32) -> Option<&str> {
-        (rank as usize).checked_sub(1).and_then(|at| self.texts.get(at)).map(String::as_str)
+        (rank as usize)
+            .checked_sub(1)
+            .and_then(|at| self.texts.get(at))
+            .map(String::as_str)
     }
 
     /// Text of a row; empty when absent.

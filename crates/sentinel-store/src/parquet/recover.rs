@@ -56,9 +56,17 @@ pub(super) struct Recovered {
 
 /// Takes the folder for this process, making it when needed. The folder is free again when the file is dropped.
 pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
-    let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
+    let failed = |source| OpenError::Folder {
+        folder: folder.to_owned(),
+        source,
+    };
     fs::create_dir_all(folder).map_err(failed)?;
-    let lock = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK)).map_err(failed)?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join(LOCK))
+        .map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(folder.to_owned())),
@@ -70,7 +78,11 @@ pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
 pub(super) fn read(disk: &Disk) -> Result<Recovered, OpenError> {
     let names = names(disk)?;
     let manifest = newest(disk, &names)?;
-    let files: Vec<_> = manifest.files.iter().map(|entry| Arc::new(DataFile::new(entry.clone(), disk))).collect();
+    let files: Vec<_> = manifest
+        .files
+        .iter()
+        .map(|entry| Arc::new(DataFile::new(entry.clone(), disk)))
+        .collect();
     for file in &files {
         match fs::metadata(&file.path) {
             Ok(found) if found.len() == file.entry.bytes => {}
@@ -85,20 +97,30 @@ pub(super) fn read(disk: &Disk) -> Result<Recovered, OpenError> {
 pub(super) fn clean(disk: &Disk, manifest: &Manifest) -> Result<(), OpenError> {
     let known: HashSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
     for name in names(disk)? {
-        let old = manifest::versions(std::iter::once(name.clone())).first().is_some_and(|version| version + 1 < manifest.version);
+        let old = manifest::versions(std::iter::once(name.clone()))
+            .first()
+            .is_some_and(|version| version + 1 < manifest.version);
         let stray = origin_of(Path::new(&name)).is_some() && !known.contains(name.as_str());
         if name.ends_with(UNFINISHED) || old || stray {
             tracing::info!(file = %name, "removing a file that is not part of the event database");
-            disk.remove(&disk.path(&name)).map_err(|source| OpenError::Folder { folder: disk.folder().to_owned(), source })?;
+            disk.remove(&disk.path(&name)).map_err(|source| OpenError::Folder {
+                folder: disk.folder().to_owned(),
+                source,
+            })?;
         }
     }
     Ok(())
 }
 
 fn names(disk: &Disk) -> Result<Vec<String>, OpenError> {
-    let failed = |source| OpenError::Folder { folder: disk.folder().to_owned(), source };
+    let failed = |source| OpenError::Folder {
+        folder: disk.folder().to_owned(),
+        source,
+    };
     let entries = fs::read_dir(disk.folder()).map_err(failed)?;
-    entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
+    entries
+        .map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 fn newest(disk: &Disk, names: &[String]) -> Result<Manifest, OpenError> {
@@ -108,7 +130,10 @@ fn newest(disk: &Disk, names: &[String]) -> Result<Manifest, OpenError> {
         return match names.iter().find(|name| name.ends_with(".parquet")) {
             None => Ok(Manifest::default()),
             Some(_) if unfinished_first_commit(names) => Ok(Manifest::default()),
-            Some(name) => Err(OpenError::Lost { manifest: disk.path("manifest-*"), file: disk.path(name) }),
+            Some(name) => Err(OpenError::Lost {
+                manifest: disk.path("manifest-*"),
+                file: disk.path(name),
+            }),
         };
     };
     let path = match manifest::read(disk, *version) {
@@ -123,10 +148,19 @@ fn newest(disk: &Disk, names: &[String]) -> Result<Manifest, OpenError> {
     // The damaged one may have told the queue to forget what went into new files. Going back is safe only when there are none:
     // what it merged from other files can be merged again while those are there.
     let known: HashSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
-    let forgotten = names.iter().find(|name| origin_of(Path::new(name)) == Some(Origin::Fresh) && !known.contains(name.as_str()));
-    let gone = manifest.files.iter().map(|file| &file.name).find(|name| !names.contains(name));
+    let forgotten = names
+        .iter()
+        .find(|name| origin_of(Path::new(name)) == Some(Origin::Fresh) && !known.contains(name.as_str()));
+    let gone = manifest
+        .files
+        .iter()
+        .map(|file| &file.name)
+        .find(|name| !names.contains(name));
     if let Some(file) = forgotten.or(gone) {
-        return Err(OpenError::Lost { manifest: path, file: disk.path(file) });
+        return Err(OpenError::Lost {
+            manifest: path,
+            file: disk.path(file),
+        });
     }
     tracing::warn!(manifest = %path.display(), "the newest manifest is damaged; the one before it describes the same rows");
     Ok(manifest)

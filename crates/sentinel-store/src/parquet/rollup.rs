@@ -51,7 +51,14 @@ pub(super) fn roll(events: &RecordBatch, rows: impl Iterator<Item = usize>, tabl
         let (allowed, denied, failed) = counts(decisions[key[7] as usize], outcomes[key[6] as usize]);
         let sums = groups.entry(Timestamp::from_nanos(at).floor(step).nanos(), key);
         let count = |array: &UInt64Array| if array.is_valid(row) { array.value(row) } else { 0 };
-        let added = [1, u64::from(allowed), u64::from(denied), u64::from(failed), count(input.bytes_in), count(input.bytes_out)];
+        let added = [
+            1,
+            u64::from(allowed),
+            u64::from(denied),
+            u64::from(failed),
+            count(input.bytes_in),
+            count(input.bytes_out),
+        ];
         for (sum, more) in sums.sums.iter_mut().zip(added) {
             *sum = sum.saturating_add(more);
         }
@@ -59,7 +66,11 @@ pub(super) fn roll(events: &RecordBatch, rows: impl Iterator<Item = usize>, tabl
             sums.latency.insert(input.latency.value(row));
         }
         let (human, agent) = (input.human.text_of(row).as_bytes(), input.agent.text_of(row).as_bytes());
-        let session = if input.session.is_valid(row) { input.session.value(row).as_bytes() } else { &[] };
+        let session = if input.session.is_valid(row) {
+            input.session.value(row).as_bytes()
+        } else {
+            &[]
+        };
         sums.distinct[0].insert(human);
         sums.distinct[1].insert(agent);
         sums.distinct[2].insert(session);
@@ -77,9 +88,15 @@ pub(super) fn merge(rollup: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let binary = |name: &str| Ok::<_, ArrowError>(column(name)?.as_binary_opt::<i32>().ok_or_else(lacks)?);
     let bucket = column("bucket")?.as_primitive::<TimestampNanosecondType>();
     let last_seen = column(LAST_SEEN)?.as_primitive::<TimestampNanosecondType>();
-    let sums: Vec<_> = ROLLUP_SUMS.iter().map(|name| Ok(column(name)?.as_primitive::<UInt64Type>())).collect::<Result<_, ArrowError>>()?;
+    let sums: Vec<_> = ROLLUP_SUMS
+        .iter()
+        .map(|name| Ok(column(name)?.as_primitive::<UInt64Type>()))
+        .collect::<Result<_, ArrowError>>()?;
     let latency = binary(LATENCY)?;
-    let distinct: Vec<_> = ROLLUP_DISTINCTS.iter().map(|name| binary(name)).collect::<Result<_, ArrowError>>()?;
+    let distinct: Vec<_> = ROLLUP_DISTINCTS
+        .iter()
+        .map(|name| binary(name))
+        .collect::<Result<_, ArrowError>>()?;
     let damaged = |error: crate::sketch::NotASketch| ArrowError::ExternalError(Box::new(error));
     for row in 0..rollup.num_rows() {
         let key = groups.key(row);
@@ -87,7 +104,8 @@ pub(super) fn merge(rollup: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         for (sum, more) in into.sums.iter_mut().zip(&sums) {
             *sum = sum.saturating_add(more.value(row));
         }
-        into.latency.merge(&LatencySketch::from_bytes(latency.value(row)).map_err(damaged)?);
+        into.latency
+            .merge(&LatencySketch::from_bytes(latency.value(row)).map_err(damaged)?);
         for (sketch, more) in into.distinct.iter_mut().zip(&distinct) {
             sketch.merge(&DistinctSketch::from_bytes(more.value(row)).map_err(damaged)?);
         }
@@ -98,8 +116,14 @@ pub(super) fn merge(rollup: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 
 impl Groups {
     fn of(batch: &RecordBatch) -> Result<Self, ArrowError> {
-        let keys = ROLLUP_KEYS.iter().map(|name| Ranks::of(batch, name)).collect::<Result<_, _>>()?;
-        Ok(Self { keys, groups: HashMap::new() })
+        let keys = ROLLUP_KEYS
+            .iter()
+            .map(|name| Ranks::of(batch, name))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            keys,
+            groups: HashMap::new(),
+        })
     }
 
     fn key(&self, row: usize) -> Key {
@@ -107,7 +131,10 @@ impl Groups {
     }
 
     fn entry(&mut self, bucket: i64, key: Key) -> &mut Sums {
-        self.groups.entry((bucket, key)).or_insert_with(|| Sums { last_seen: i64::MIN, ..Sums::default() })
+        self.groups.entry((bucket, key)).or_insert_with(|| Sums {
+            last_seen: i64::MIN,
+            ..Sums::default()
+        })
     }
 
     /// The groups as rows, in order of namespace, bucket and the other keys.
@@ -120,11 +147,17 @@ impl Groups {
             columns.push(names(rows.iter().map(|((_, key), _)| ranks.text(key[at]))));
         }
         for at in 0..ROLLUP_SUMS.len() {
-            columns.push(Arc::new(UInt64Array::from_iter_values(rows.iter().map(|(_, sums)| sums.sums[at]))));
+            columns.push(Arc::new(UInt64Array::from_iter_values(
+                rows.iter().map(|(_, sums)| sums.sums[at]),
+            )));
         }
-        columns.push(Arc::new(BinaryArray::from_iter_values(rows.iter().map(|(_, sums)| sums.latency.to_bytes()))));
+        columns.push(Arc::new(BinaryArray::from_iter_values(
+            rows.iter().map(|(_, sums)| sums.latency.to_bytes()),
+        )));
         for at in 0..ROLLUP_DISTINCTS.len() {
-            columns.push(Arc::new(BinaryArray::from_iter_values(rows.iter().map(|(_, sums)| sums.distinct[at].to_bytes()))));
+            columns.push(Arc::new(BinaryArray::from_iter_values(
+                rows.iter().map(|(_, sums)| sums.distinct[at].to_bytes()),
+            )));
         }
         columns.push(time(rows.iter().map(|(_, sums)| sums.last_seen).collect()));
         RecordBatch::try_new(Arc::clone(Table::Hourly.schema()), columns)
@@ -144,7 +177,11 @@ struct Input<'a> {
 
 impl<'a> Input<'a> {
     fn of(events: &'a RecordBatch) -> Result<Self, ArrowError> {
-        let column = |name: &str| events.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("the rows lack the column {name}")));
+        let column = |name: &str| {
+            events
+                .column_by_name(name)
+                .ok_or_else(|| ArrowError::SchemaError(format!("the rows lack the column {name}")))
+        };
         Ok(Self {
             timestamp: column("timestamp")?.as_primitive(),
             bytes_in: column("bytes_in")?.as_primitive(),

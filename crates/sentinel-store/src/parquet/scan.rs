@@ -27,10 +27,10 @@ use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::expressions::Column as PhysicalColumn;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::projection::ProjectionExec;
-use datafusion::physical_plan::expressions::Column as PhysicalColumn;
 use datafusion::physical_plan::union::UnionExec;
 
 use super::files::DataFile;
@@ -61,15 +61,25 @@ impl Snapshot {
 
     /// A table, confined to a scope.
     pub fn table(&self, table: Table, scope: &Scope) -> Arc<dyn TableProvider> {
-        Arc::new(ScopedTable { view: Arc::clone(&self.view), table, scope: permitted(scope) })
+        Arc::new(ScopedTable {
+            view: Arc::clone(&self.view),
+            table,
+            scope: permitted(scope),
+        })
     }
 }
 
 /// What the rows of a scope satisfy; `None`: all do.
 fn permitted(scope: &Scope) -> Option<Expr> {
-    let Scope::Only { namespaces, teams } = scope else { return None };
+    let Scope::Only { namespaces, teams } = scope else {
+        return None;
+    };
     let among = |column: &str, names: &[String]| {
-        let names: Vec<Expr> = names.iter().filter(|name| !name.is_empty()).map(|name| lit(name.as_str())).collect();
+        let names: Vec<Expr> = names
+            .iter()
+            .filter(|name| !name.is_empty())
+            .map(|name| lit(name.as_str()))
+            .collect();
         (!names.is_empty()).then(|| col(column).in_list(names, false))
     };
     Some(match (among("namespace", namespaces), among("team_id", teams)) {
@@ -119,16 +129,24 @@ impl TableProvider for ScopedTable {
 }
 
 impl ScopedTable {
-    fn plan(&self, state: &dyn Session, projection: Option<&Vec<usize>>, filters: &[Expr], limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn plan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = self.table.schema();
         let dfschema = DFSchema::try_from(Arc::clone(schema))?;
         let physical = |expr: Expr| state.create_physical_expr(expr, &dfschema);
         let wanted = conjunction(filters.iter().cloned().chain(self.scope.clone()));
         let files = match wanted.map(physical).transpose()? {
             Some(predicate) => {
-                let predicate = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(predicate)?;
+                let predicate = PruningPredicateBuilder::new()
+                    .with_file_schema(Arc::clone(schema))
+                    .try_build(predicate)?;
                 self.may_match(&predicate)?
-            },
+            }
             None => self.view.files_of(self.table).cloned().collect(),
         };
         if let Some(fault) = files.iter().find_map(|file| file.fault()) {
@@ -162,19 +180,36 @@ impl ScopedTable {
 
     fn may_match(&self, predicate: &PruningPredicate) -> Result<Vec<Arc<DataFile>>> {
         let files: Vec<_> = self.view.files_of(self.table).cloned().collect();
-        let kept = predicate.prune(&Told { table: self.table, files: &files })?;
-        Ok(files.into_iter().zip(kept).filter_map(|(file, kept)| kept.then_some(file)).collect())
+        let kept = predicate.prune(&Told {
+            table: self.table,
+            files: &files,
+        })?;
+        Ok(files
+            .into_iter()
+            .zip(kept)
+            .filter_map(|(file, kept)| kept.then_some(file))
+            .collect())
     }
 
     /// The columns `read` of files and hot rows.
-    fn rows(&self, state: &dyn Session, files: &[Arc<DataFile>], read: &[usize], limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn rows(
+        &self,
+        state: &dyn Session,
+        files: &[Arc<DataFile>],
+        read: &[usize],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         if !files.is_empty() {
             inputs.push(self.parquet(state, files, read, limit)?);
         }
         let hot = self.hot_rows()?;
         if !hot.is_empty() {
-            inputs.push(MemorySourceConfig::try_new_exec(&[hot], Arc::clone(self.table.schema()), Some(read.to_vec()))?);
+            inputs.push(MemorySourceConfig::try_new_exec(
+                &[hot],
+                Arc::clone(self.table.schema()),
+                Some(read.to_vec()),
+            )?);
         }
         match inputs.len() {
             0 => Ok(Arc::new(EmptyExec::new(Arc::new(self.table.schema().project(read)?)))),
@@ -192,14 +227,21 @@ impl ScopedTable {
         Ok(rows)
     }
 
-    fn parquet(&self, state: &dyn Session, files: &[Arc<DataFile>], read: &[usize], limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn parquet(
+        &self,
+        state: &dyn Session,
+        files: &[Arc<DataFile>],
+        read: &[usize],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let url = ObjectStoreUrl::local_filesystem();
         let runtime = state.runtime_env();
-        let inner = CachedParquetFileReaderFactory::new(
-            runtime.object_store(&url)?,
-            runtime.cache_manager.get_file_metadata_cache(),
-        );
-        let factory = PinnedReaders { inner, _view: Arc::clone(&self.view) };
+        let inner =
+            CachedParquetFileReaderFactory::new(runtime.object_store(&url)?, runtime.cache_manager.get_file_metadata_cache());
+        let factory = PinnedReaders {
+            inner,
+            _view: Arc::clone(&self.view),
+        };
         let source = ParquetSource::new(Arc::clone(self.table.schema()))
             .with_table_parquet_options(state.table_options().parquet.clone())
             .with_enable_page_index(true)
@@ -259,13 +301,20 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
-    fn per_file(&self, column: &Column, time: impl Fn(&DataFile) -> i64, namespace: impl Fn(&DataFile) -> Option<&String>) -> Option<ArrayRef> {
+    fn per_file(
+        &self,
+        column: &Column,
+        time: impl Fn(&DataFile) -> i64,
+        namespace: impl Fn(&DataFile) -> Option<&String>,
+    ) -> Option<ArrayRef> {
         if column.name == self.table.time_column() {
             let times = TimestampNanosecondArray::from_iter_values(self.files.iter().map(|file| time(file)));
             return Some(Arc::new(times.with_timezone("+00:00")));
         }
         if column.name == "namespace" {
-            return Some(Arc::new(self.files.iter().map(|file| namespace(file)).collect::<StringArray>()));
+            return Some(Arc::new(
+                self.files.iter().map(|file| namespace(file)).collect::<StringArray>(),
+            ));
         }
         None
     }
@@ -289,14 +338,19 @@ impl PruningStatistics for Told<'_> {
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        Some(Arc::new(UInt64Array::from_iter_values(self.files.iter().map(|file| file.entry.rows))))
+        Some(Arc::new(UInt64Array::from_iter_values(
+            self.files.iter().map(|file| file.entry.rows),
+        )))
     }
 
     fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
         if column.name != "namespace" {
             return None;
         }
-        let values: Vec<&str> = values.iter().map(|value| value.try_as_str().flatten()).collect::<Option<_>>()?;
+        let values: Vec<&str> = values
+            .iter()
+            .map(|value| value.try_as_str().flatten())
+            .collect::<Option<_>>()?;
         Some(
             self.files
                 .iter()

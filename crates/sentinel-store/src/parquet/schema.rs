@@ -62,8 +62,16 @@ impl Table {
 }
 
 /// Columns by which rollups group, after `bucket`, in order.
-pub const ROLLUP_KEYS: [&str; 8] =
-    ["namespace", "server", "team_id", "tool_name", "rpc_method", "event_type", "outcome", "decision"];
+pub const ROLLUP_KEYS: [&str; 8] = [
+    "namespace",
+    "server",
+    "team_id",
+    "tool_name",
+    "rpc_method",
+    "event_type",
+    "outcome",
+    "decision",
+];
 /// Sums of a rollup, in order after the keys.
 pub const ROLLUP_SUMS: [&str; 6] = ["events", "allowed", "denied", "errors", "bytes_in", "bytes_out"];
 /// Sketch of `latency_us`, a [`crate::sketch::LatencySketch`].
@@ -89,7 +97,11 @@ static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("partition", DataType::UInt32, false),
         Field::new("offset", DataType::UInt64, false),
     ];
-    fields.extend(COLUMNS.iter().map(|column| Field::new(column.name, of_kind(column.kind), true)));
+    fields.extend(
+        COLUMNS
+            .iter()
+            .map(|column| Field::new(column.name, of_kind(column.kind), true)),
+    );
     fields.push(Field::new("attributes", DataType::Utf8, true));
     Arc::new(Schema::new(fields))
 });
@@ -99,7 +111,11 @@ static ROLLUP: LazyLock<SchemaRef> = LazyLock::new(|| {
     fields.extend(ROLLUP_KEYS.iter().map(|key| Field::new(*key, name(), true)));
     fields.extend(ROLLUP_SUMS.iter().map(|sum| Field::new(*sum, DataType::UInt64, false)));
     fields.push(Field::new(LATENCY, DataType::Binary, false));
-    fields.extend(ROLLUP_DISTINCTS.iter().map(|distinct| Field::new(*distinct, DataType::Binary, false)));
+    fields.extend(
+        ROLLUP_DISTINCTS
+            .iter()
+            .map(|distinct| Field::new(*distinct, DataType::Binary, false)),
+    );
     fields.push(Field::new(LAST_SEEN, time(), false));
     Arc::new(Schema::new(fields))
 });
@@ -133,7 +149,12 @@ mod tests {
         assert_eq!(schema.fields().len(), ENVELOPE + COLUMNS.len() + 1);
         for (at, column) in COLUMNS.iter().enumerate() {
             assert_eq!(schema.field(ENVELOPE + at).name(), column.name);
-            assert_eq!(schema.index_of(column.name).unwrap(), ENVELOPE + at, "two columns named {}", column.name);
+            assert_eq!(
+                schema.index_of(column.name).unwrap(),
+                ENVELOPE + at,
+                "two columns named {}",
+                column.name
+            );
         }
     }
 
@@ -141,7 +162,10 @@ mod tests {
     fn a_rollup_groups_by_columns_that_events_have_with_the_same_type() {
         for key in ROLLUP_KEYS {
             let (event, rollup) = (Table::Events.schema(), Table::Hourly.schema());
-            assert_eq!(event.field_with_name(key).unwrap().data_type(), rollup.field_with_name(key).unwrap().data_type());
+            assert_eq!(
+                event.field_with_name(key).unwrap().data_type(),
+                rollup.field_with_name(key).unwrap().data_type()
+            );
         }
     }
 }

@@ -65,8 +65,16 @@ pub(super) fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub(super) fn new(config: ParquetConfig, clock: Clock, disk: Disk, found: Recovered) -> Self {
         let manifest = found.manifest;
-        let floor = manifest.files.iter().filter_map(|file| file.made_ids).map(|(_, max)| max).max();
-        let watermark = Watermark { version: 0, complete_through: Timestamp::from_nanos(manifest.complete_through) };
+        let floor = manifest
+            .files
+            .iter()
+            .filter_map(|file| file.made_ids)
+            .map(|(_, max)| max)
+            .max();
+        let watermark = Watermark {
+            version: 0,
+            complete_through: Timestamp::from_nanos(manifest.complete_through),
+        };
         Self {
             dedup: Mutex::new(Dedup::new(manifest.ends.clone(), floor, config.recent_ids_max)),
             next_file: AtomicU64::new(manifest.next_file),
@@ -122,12 +130,17 @@ impl Shared {
         let offered = batch.events.len() as u64;
         if batch.span.end <= known {
             self.advance(batch.complete_through);
-            return Ok(Inserted { stored: 0, duplicates: offered });
+            return Ok(Inserted {
+                stored: 0,
+                duplicates: offered,
+            });
         }
         let mut events = batch.events;
         events.retain(|(offset, _)| *offset >= known);
         let view = self.view.load_full();
-        let fresh = dedup.fresh(&events, |ids: &HashSet<_>| lookup::stored(&view, ids)).map_err(unavailable)?;
+        let fresh = dedup
+            .fresh(&events, |ids: &HashSet<_>| lookup::stored(&view, ids))
+            .map_err(unavailable)?;
         let mut fresh = fresh.into_iter();
         events.retain(|_| fresh.next().unwrap_or(true));
         let stored = events.len() as u64;
@@ -144,14 +157,20 @@ impl Shared {
             },
             ..view.clone()
         });
-        Ok(Inserted { stored, duplicates: offered - stored })
+        Ok(Inserted {
+            stored,
+            duplicates: offered - stored,
+        })
     }
 
     /// Everything received before `through` is inserted.
     pub(super) fn advance(&self, through: Timestamp) {
         if through > self.view.load().watermark.complete_through {
             self.publish(|view| View {
-                watermark: Watermark { version: view.watermark.version + 1, complete_through: view.watermark.complete_through.max(through) },
+                watermark: Watermark {
+                    version: view.watermark.version + 1,
+                    complete_through: view.watermark.complete_through.max(through),
+                },
                 ..view.clone()
             });
         }
@@ -174,7 +193,11 @@ impl Shared {
             // Every insert that made this true is in this generation or an earlier one.
             let mut frozen = (*view.active).clone();
             frozen.complete_through = view.watermark.complete_through;
-            View { frozen: Some(Arc::new(frozen)), active: Arc::default(), ..view.clone() }
+            View {
+                frozen: Some(Arc::new(frozen)),
+                active: Arc::default(),
+                ..view.clone()
+            }
         });
     }
 
@@ -182,7 +205,12 @@ impl Shared {
         let view = self.view.load_full();
         let Some(frozen) = view.frozen.as_deref() else { return Ok(()) };
         let add = flush::write(&self.disk, frozen, &mut || self.file_number())?;
-        let edit = Edit { add, ends: frozen.ends.clone(), complete_through: frozen.complete_through.nanos(), ..Edit::default() };
+        let edit = Edit {
+            add,
+            ends: frozen.ends.clone(),
+            complete_through: frozen.complete_through.nanos(),
+            ..Edit::default()
+        };
         self.commit(&edit, |view| View { frozen: None, ..view })?;
         held(&self.dedup).thaw();
         self.room.notify_waiters();
@@ -194,7 +222,11 @@ impl Shared {
         let _held = held(&self.commit);
         let mut manifest = self.view.load().manifest.edited(edit);
         manifest.next_file = self.next_file.load(Ordering::Relaxed);
-        let outcome = self.disk.sync_folder().map_err(|source| (source, false)).and_then(|()| manifest.commit(&self.disk));
+        let outcome = self
+            .disk
+            .sync_folder()
+            .map_err(|source| (source, false))
+            .and_then(|()| manifest.commit(&self.disk));
         if let Err((source, placed)) = outcome {
             // A manifest that may be in place names these files; if it is not, the next start removes them.
             if !placed {
@@ -202,13 +234,25 @@ impl Shared {
             }
             return Err(FlushError::Commit(source));
         }
-        let added: Vec<_> = edit.add.iter().map(|entry| Arc::new(DataFile::new(entry.clone(), &self.disk))).collect();
+        let added: Vec<_> = edit
+            .add
+            .iter()
+            .map(|entry| Arc::new(DataFile::new(entry.clone(), &self.disk)))
+            .collect();
         let mut retired = Vec::new();
         self.publish(|view| {
-            let (gone, mut files): (Vec<_>, Vec<_>) = view.files.iter().cloned().partition(|file| edit.remove.contains(&file.entry.name));
+            let (gone, mut files): (Vec<_>, Vec<_>) = view
+                .files
+                .iter()
+                .cloned()
+                .partition(|file| edit.remove.contains(&file.entry.name));
             files.extend(added);
             retired = gone;
-            change(View { manifest: Arc::new(manifest), files: Arc::new(files), ..view.clone() })
+            change(View {
+                manifest: Arc::new(manifest),
+                files: Arc::new(files),
+                ..view.clone()
+            })
         });
         for file in retired {
             file.retire();
@@ -224,7 +268,11 @@ impl Shared {
 
     /// What waits to go to files.
     pub(super) fn oldest_insert(&self) -> Option<Timestamp> {
-        self.view.load().hot().filter_map(|generation: &Generation| generation.since).min()
+        self.view
+            .load()
+            .hot()
+            .filter_map(|generation: &Generation| generation.since)
+            .min()
     }
 }
 

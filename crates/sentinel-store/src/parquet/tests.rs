@@ -6,3 +6,4 @@ mod events;
 mod merge;
 mod model;
 mod round_trip;
+mod size;

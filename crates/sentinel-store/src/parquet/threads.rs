@@ -28,10 +28,17 @@ pub(super) struct Threads {
 
 impl Threads {
     pub(super) fn start(shared: &Arc<Shared>) -> std::io::Result<Self> {
-        let mut threads = Self { shared: Arc::clone(shared), handles: Vec::new() };
+        let mut threads = Self {
+            shared: Arc::clone(shared),
+            handles: Vec::new(),
+        };
         for (name, run) in [("store-flush", run_flush as fn(&Shared)), ("store-keep", run_keep)] {
             let shared = Arc::clone(shared);
-            threads.handles.push(std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared))?);
+            threads.handles.push(
+                std::thread::Builder::new()
+                    .name(name.to_owned())
+                    .spawn(move || run(&shared))?,
+            );
         }
         Ok(threads)
     }
@@ -89,7 +96,9 @@ fn run_flush(shared: &Shared) {
 
 fn due(shared: &Shared) -> bool {
     let view = shared.view.load();
-    let aged = shared.oldest_insert().is_some_and(|since| shared.now().since(since) >= shared.config.flush_age);
+    let aged = shared
+        .oldest_insert()
+        .is_some_and(|since| shared.now().since(since) >= shared.config.flush_age);
     aged || view.active.bytes() >= shared.config.flush_bytes || view.frozen.is_some()
 }
 
@@ -151,4 +160,3 @@ impl Pause {
         self.left = self.length;
     }
 }
-

@@ -40,13 +40,19 @@ impl View {
 
     /// What is stored, in numbers.
     pub(super) fn stored(&self) -> Stored {
-        let mut stored = Stored { files: self.files.len() as u64, ..Stored::default() };
+        let mut stored = Stored {
+            files: self.files.len() as u64,
+            ..Stored::default()
+        };
         let mut time = |min: Timestamp, max: Timestamp| {
             stored.oldest = Some(stored.oldest.map_or(min, |oldest: Timestamp| oldest.min(min)));
             stored.newest = Some(stored.newest.map_or(max, |newest: Timestamp| newest.max(max)));
         };
         for file in self.files_of(Table::Events) {
-            time(Timestamp::from_nanos(file.entry.time_min), Timestamp::from_nanos(file.entry.time_max));
+            time(
+                Timestamp::from_nanos(file.entry.time_min),
+                Timestamp::from_nanos(file.entry.time_max),
+            );
         }
         for (min, max) in self.hot().filter_map(|generation| generation.times) {
             time(min, max);

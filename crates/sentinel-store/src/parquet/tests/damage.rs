@@ -6,7 +6,10 @@ use crate::parquet::{OpenError, ParquetStore};
 use crate::query::Scope;
 
 fn files(folder: &tempfile::TempDir, part: &str) -> Vec<PathBuf> {
-    let mut found: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut found: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     found.retain(|path| path.file_name().unwrap().to_string_lossy().contains(part));
     found.sort();
     found
@@ -31,9 +34,18 @@ async fn a_missing_file_is_named_where_it_is_needed_and_hurts_nobody_else() {
     let name = lost.file_name().unwrap().to_str().unwrap();
     let faults = store.snapshot().stored().faults;
     assert!(faults.len() == 1 && faults[0].contains(name), "{faults:?}");
-    let error = sql(&store.snapshot(), &Scope::All, "select count(*) from events").await.unwrap_err();
+    let error = sql(&store.snapshot(), &Scope::All, "select count(*) from events")
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains(name), "{error}");
-    assert_eq!(number(&store.snapshot(), "select count(*) from events where timestamp >= '2026-11-23T00:00:00Z'").await, 100);
+    assert_eq!(
+        number(
+            &store.snapshot(),
+            "select count(*) from events where timestamp >= '2026-11-23T00:00:00Z'"
+        )
+        .await,
+        100
+    );
     assert_eq!(number(&store.snapshot(), "select sum(events) from calls_daily").await, 200);
     store.insert(batch(200, 250)).await.unwrap();
     store.flush().await.unwrap();
@@ -49,7 +61,10 @@ async fn one_process_at_a_time_writes_and_others_may_read() {
     assert!(matches!(error, OpenError::InUse(_)), "{error}");
     let reader = ParquetStore::open_read_only(still(folder.path()), Hand::at(NOON).clock()).unwrap();
     assert_eq!(counted(&reader).await, 100);
-    assert!(matches!(reader.insert(batch(100, 101)).await, Err(crate::InsertError::Closed)));
+    assert!(matches!(
+        reader.insert(batch(100, 101)).await,
+        Err(crate::InsertError::Closed)
+    ));
     assert!(matches!(reader.flush().await, Err(crate::InsertError::Closed)));
 }
 
@@ -67,14 +82,20 @@ async fn a_damaged_manifest_gives_way_to_the_one_before_only_when_that_forgets_n
     let sound = std::fs::read(&newest).unwrap();
     std::fs::write(&newest, &sound[..sound.len() / 2]).unwrap();
     let error = ParquetStore::open(still(folder.path()), hand.clock()).unwrap_err();
-    assert!(matches!(error, OpenError::Lost { .. }) && error.to_string().contains("-f.parquet"), "{error}");
+    assert!(
+        matches!(error, OpenError::Lost { .. }) && error.to_string().contains("-f.parquet"),
+        "{error}"
+    );
     std::fs::write(&newest, &sound).unwrap();
 
     let store = ParquetStore::open(still(folder.path()), hand.clock()).unwrap();
     let held = store.snapshot();
     hand.set(NOON + 5 * 86_400);
     merge(&store).await.unwrap();
-    let copies: Vec<_> = files(&folder, "-f.parquet").into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
+    let copies: Vec<_> = files(&folder, "-f.parquet")
+        .into_iter()
+        .map(|path| (std::fs::read(&path).unwrap(), path))
+        .collect();
     drop((store, held));
     for (bytes, path) in copies {
         std::fs::write(path, bytes).unwrap();

@@ -37,7 +37,11 @@ impl Hand {
 
 /// Never flushes or merges by itself.
 pub(super) fn still(dir: &Path) -> ParquetConfig {
-    ParquetConfig { flush_age: std::time::Duration::from_secs(1 << 40), compaction: Compaction::Off, ..ParquetConfig::new(dir) }
+    ParquetConfig {
+        flush_age: std::time::Duration::from_secs(1 << 40),
+        compaction: Compaction::Off,
+        ..ParquetConfig::new(dir)
+    }
 }
 
 pub(super) fn open(dir: &Path) -> ParquetStore {
@@ -63,7 +67,10 @@ pub(super) fn event(number: u64) -> Event {
         outcome: Some(Outcome::ALL[usize::try_from(number).unwrap() % Outcome::ALL.len()]),
         latency_us: Some(number * 10),
         bytes_in: Some(100),
-        attributes: (number % 9 == 0).then(|| ("extra".to_owned(), "\"quoted\"".to_owned())).into_iter().collect(),
+        attributes: (number % 9 == 0)
+            .then(|| ("extra".to_owned(), "\"quoted\"".to_owned()))
+            .into_iter()
+            .collect(),
         ..Payload::default()
     };
     Event {
@@ -86,7 +93,11 @@ pub(super) fn event(number: u64) -> Event {
 /// Events `first..end` at the offsets of their numbers.
 pub(super) fn batch(first: u64, end: u64) -> EventBatch {
     EventBatch {
-        span: Span { partition: 0, first, end },
+        span: Span {
+            partition: 0,
+            first,
+            end,
+        },
         events: (first..end).map(|number| (number, event(number))).collect(),
         complete_through: Timestamp::from_seconds(NOON + i64::try_from(end).unwrap()),
     }
@@ -103,7 +114,10 @@ pub(super) async fn sql(snapshot: &Snapshot, scope: &Scope, text: &str) -> dataf
 /// One number.
 pub(super) async fn number(snapshot: &Snapshot, text: &str) -> u64 {
     let rows = sql(snapshot, &Scope::All, text).await.unwrap();
-    cast(rows[0].column(0), &DataType::UInt64).unwrap().as_primitive::<UInt64Type>().value(0)
+    cast(rows[0].column(0), &DataType::UInt64)
+        .unwrap()
+        .as_primitive::<UInt64Type>()
+        .value(0)
 }
 
 /// Events in the raw table, in the hourly and in the daily rollup: always the same.

@@ -28,7 +28,10 @@ async fn counts_never_dip_while_rows_move_to_files_and_files_merge() {
     while !writing.is_finished() {
         let before = store.watermark().borrow().version * 20;
         let now = counted(&store).await;
-        assert!(now >= last && now >= before && now % 20 == 0, "{last} events, {before} inserted, then {now}");
+        assert!(
+            now >= last && now >= before && now % 20 == 0,
+            "{last} events, {before} inserted, then {now}"
+        );
         last = now;
     }
     writing.await.unwrap();
@@ -50,18 +53,37 @@ async fn a_closed_day_becomes_one_file_per_table_in_the_same_order_and_a_snapsho
     merge(&store).await.unwrap();
     assert_eq!(store.snapshot().stored().files, 3);
     assert_eq!(counted(&store).await, 500);
-    assert_eq!(number(&before, "select count(*) from events").await, 500, "a snapshot keeps its files");
+    assert_eq!(
+        number(&before, "select count(*) from events").await,
+        500,
+        "a snapshot keeps its files"
+    );
     let all = "select * from events order by \"offset\"";
-    let (old, new) = (sql(&before, &Scope::All, all).await.unwrap(), sql(&store.snapshot(), &Scope::All, all).await.unwrap());
-    let events = |rows: &[arrow::array::RecordBatch]| rows.iter().flat_map(|batch| to_events(batch).unwrap()).collect::<Vec<_>>();
+    let (old, new) = (
+        sql(&before, &Scope::All, all).await.unwrap(),
+        sql(&store.snapshot(), &Scope::All, all).await.unwrap(),
+    );
+    let events =
+        |rows: &[arrow::array::RecordBatch]| rows.iter().flat_map(|batch| to_events(batch).unwrap()).collect::<Vec<_>>();
     assert_eq!(events(&old), events(&new));
-    let rows = sql(&store.snapshot(), &Scope::All, "select namespace, date_trunc('hour', timestamp) h, server, tool_name, timestamp from events").await.unwrap();
+    let rows = sql(
+        &store.snapshot(),
+        &Scope::All,
+        "select namespace, date_trunc('hour', timestamp) h, server, tool_name, timestamp from events",
+    )
+    .await
+    .unwrap();
     let table = arrow::compute::concat_batches(&rows[0].schema(), &rows).unwrap();
-    let columns = table.columns().iter().map(|column| arrow::compute::SortColumn { values: std::sync::Arc::clone(column), options: None });
+    let columns = table.columns().iter().map(|column| arrow::compute::SortColumn {
+        values: std::sync::Arc::clone(column),
+        options: None,
+    });
     let order = arrow::compute::lexsort_to_indices(&columns.collect::<Vec<_>>(), None).unwrap();
     assert!(order.values().iter().is_sorted(), "the merged file is in order");
     drop(before);
-    let left = std::fs::read_dir(folder.path()).unwrap().filter(|entry| entry.as_ref().unwrap().path().extension().is_some());
+    let left = std::fs::read_dir(folder.path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some());
     assert_eq!(left.count(), 3, "files go when the last snapshot lets go");
     drop(store);
     let store = open(folder.path());
@@ -73,7 +95,10 @@ async fn a_closed_day_becomes_one_file_per_table_in_the_same_order_and_a_snapsho
 async fn retention_removes_whole_days() {
     let folder = tempfile::tempdir().unwrap();
     let hand = Hand::at(NOON);
-    let config = ParquetConfig { retention: Some(Duration::from_secs(3 * 86_400)), ..still(folder.path()) };
+    let config = ParquetConfig {
+        retention: Some(Duration::from_secs(3 * 86_400)),
+        ..still(folder.path())
+    };
     let store = ParquetStore::open(config, hand.clock()).unwrap();
     store.insert(batch(0, 10)).await.unwrap();
     store.flush().await.unwrap();
@@ -83,7 +108,11 @@ async fn retention_removes_whole_days() {
     hand.set(NOON + 3 * 86_400 + 43_200);
     retain::run(&store.shared).unwrap();
     assert_eq!((counted(&store).await, store.durable_end(0)), (0, 10));
-    assert_eq!(store.insert(batch(0, 10)).await.unwrap().stored, 0, "positions outlive the rows");
+    assert_eq!(
+        store.insert(batch(0, 10)).await.unwrap().stored,
+        0,
+        "positions outlive the rows"
+    );
 }
 
 fn file(number: u64, day: i32, rows: u64) -> FileEntry {
@@ -111,7 +140,11 @@ fn a_day_of_flushes_stays_within_forty_files_and_rewrites_each_row_few_times() {
             files.push(file(next, 7, rows));
             next += 1;
             while let Some(chosen) = compact::choose(&files, 7) {
-                let merged: u64 = files.iter().filter(|file| chosen.contains(&file.name)).map(|file| file.rows).sum();
+                let merged: u64 = files
+                    .iter()
+                    .filter(|file| chosen.contains(&file.name))
+                    .map(|file| file.rows)
+                    .sum();
                 files.retain(|file| !chosen.contains(&file.name));
                 files.push(file(next, 7, merged));
                 next += 1;
@@ -122,13 +155,25 @@ fn a_day_of_flushes_stays_within_forty_files_and_rewrites_each_row_few_times() {
         let total = rows * 1_440;
         assert_eq!(files.iter().map(|file| file.rows).sum::<u64>(), total);
         assert!(most <= 40, "{most} files with flushes of {rows} rows");
-        assert!(rewritten <= total * 400 / rows.min(100), "each row rewritten {} times with flushes of {rows} rows", rewritten / total);
+        assert!(
+            rewritten <= total * 400 / rows.min(100),
+            "each row rewritten {} times with flushes of {rows} rows",
+            rewritten / total
+        );
         while let Some(chosen) = compact::choose(&files, 8) {
-            let merged: u64 = files.iter().filter(|file| chosen.contains(&file.name)).map(|file| file.rows).sum();
+            let merged: u64 = files
+                .iter()
+                .filter(|file| chosen.contains(&file.name))
+                .map(|file| file.rows)
+                .sum();
             files.retain(|file| !chosen.contains(&file.name));
             files.push(file(next, 7, merged));
             next += 1;
         }
-        assert!(files.len() as u64 <= 2 + total / 4_000_000, "{} files at rest with flushes of {rows} rows", files.len());
+        assert!(
+            files.len() as u64 <= 2 + total / 4_000_000,
+            "{} files at rest with flushes of {rows} rows",
+            files.len()
+        );
     }
 }

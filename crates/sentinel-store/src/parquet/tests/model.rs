@@ -35,7 +35,11 @@ fn queue(random: &mut SmallRng) -> [Vec<Event>; 2] {
 }
 
 async fn check(store: &ParquetStore, queue: &[Vec<Event>; 2], ends: [usize; 2], seed: u64) {
-    let known: HashSet<EventId> = queue.iter().zip(ends).flat_map(|(events, end)| events[..end].iter().map(|event| event.id)).collect();
+    let known: HashSet<EventId> = queue
+        .iter()
+        .zip(ends)
+        .flat_map(|(events, end)| events[..end].iter().map(|event| event.id))
+        .collect();
     assert_eq!(counted(store).await, known.len() as u64, "seed {seed}");
 }
 
@@ -46,7 +50,10 @@ async fn whatever_happens_each_id_counts_once() {
         let queue = queue(&mut random);
         let folder = tempfile::tempdir().unwrap();
         let hand = Hand::at(NOON);
-        let config = ParquetConfig { recent_ids_max: 100, ..still(folder.path()) };
+        let config = ParquetConfig {
+            recent_ids_max: 100,
+            ..still(folder.path())
+        };
         let mut store = ParquetStore::open(config.clone(), hand.clock()).unwrap();
         let mut ends = [0_usize; 2];
         while ends != [queue[0].len(), queue[1].len()] {
@@ -65,9 +72,22 @@ async fn whatever_happens_each_id_counts_once() {
                     let partition = random.random_range(0..2);
                     let first = ends[partition].saturating_sub(random.random_range(0..30));
                     let end = (first + random.random_range(0..150)).min(queue[partition].len());
-                    let span = Span { partition: u32::try_from(partition).unwrap(), first: first as u64, end: end as u64 };
-                    let events = (first..end).map(|offset| (offset as u64, queue[partition][offset].clone())).collect();
-                    store.insert(EventBatch { span, events, complete_through: Timestamp::MIN }).await.unwrap();
+                    let span = Span {
+                        partition: u32::try_from(partition).unwrap(),
+                        first: first as u64,
+                        end: end as u64,
+                    };
+                    let events = (first..end)
+                        .map(|offset| (offset as u64, queue[partition][offset].clone()))
+                        .collect();
+                    store
+                        .insert(EventBatch {
+                            span,
+                            events,
+                            complete_through: Timestamp::MIN,
+                        })
+                        .await
+                        .unwrap();
                     ends[partition] = ends[partition].max(end);
                 }
             }
