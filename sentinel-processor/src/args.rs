@@ -92,7 +92,7 @@ pub struct ConfigError {
 /// One insert of a columnar store is one block; more rows than this are several.
 const EVENTS_MAX: usize = 500_000;
 const BYTES_MAX: usize = 256 << 20;
-const AGE_MAX: Duration = Duration::from_secs(60);
+const AGE_MAX: Duration = Duration::from_mins(1);
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 
 impl TryFrom<Args> for Config {

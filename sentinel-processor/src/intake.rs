@@ -108,7 +108,7 @@ impl<T: EventTail> Intake<T> {
                 Ok(()) => drop(self.committed.insert(partition, end)),
                 Err(error) if error.remedy() == Remedy::Stop => return Err(error),
                 Err(error) => {
-                    tracing::warn!(partition, end, error = %service_kit::error::Chain(&error), "commit failed; it is repeated")
+                    tracing::warn!(partition, end, error = %service_kit::error::Chain(&error), "commit failed; it is repeated");
                 }
             }
         }

@@ -260,7 +260,7 @@ async fn nothing_is_committed_before_the_store_holds_it_for_good() {
         .await;
     bench.append(30..40).await;
     let (appender, store) = bench.stop().await;
-    assert_eq!(store.set(|state| state.durable == state.ends), true, "flushed at the end");
+    assert!(store.set(|state| state.durable == state.ends), "flushed at the end");
     assert_eq!(appender.tail().lag().events, 0, "and committed");
 }
 
