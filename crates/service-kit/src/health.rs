@@ -16,14 +16,19 @@ use crate::metrics;
 use crate::problem::{self, Problem};
 use crate::tasks::{Stage, Tasks};
 
-/// `/live`, `/ready`, `/health` (the same as `/ready`) and `/metrics`. Merge more routes into it before serving.
+/// [`routes`] with answers for every other path.
 pub fn admin_router(tasks: &Tasks) -> Router {
-    let routes = Router::new()
+    problem::with_fallbacks(routes(tasks))
+}
+
+/// `/live`, `/ready`, `/health` (the same as `/ready`) and `/metrics`, to be merged into other routes.
+pub fn routes(tasks: &Tasks) -> Router {
+    Router::new()
         .route("/live", get(live))
         .route("/ready", get(ready))
         .route("/health", get(ready))
-        .route("/metrics", get(metrics_text));
-    problem::with_fallbacks(routes).with_state(tasks.clone())
+        .route("/metrics", get(metrics_text))
+        .with_state(tasks.clone())
 }
 
 /// Serves [`admin_router`] until the very end of the process, and gives the bound address.
