@@ -128,19 +128,31 @@ impl ParquetStore {
     pub fn open_read_only(config: ParquetConfig, clock: Clock) -> Result<Self, OpenError> {
         let disk = Disk::new(config.dir.clone(), None);
         let found = recover::read(&disk)?;
-        Ok(Self { shared: Arc::new(Shared::new(config, clock, disk, found)), owner: None })
+        Ok(Self {
+            shared: Arc::new(Shared::new(config, clock, disk, found)),
+            owner: None,
+        })
     }
 
     fn open_with(mut config: ParquetConfig, clock: Clock, fault: Option<Fault>) -> Result<Self, OpenError> {
         let lock = recover::lock(&config.dir)?;
-        let failed = |source| OpenError::Folder { folder: config.dir.clone(), source };
+        let failed = |source| OpenError::Folder {
+            folder: config.dir.clone(),
+            source,
+        };
         config.dir = std::fs::canonicalize(&config.dir).map_err(failed)?;
         let disk = Disk::new(config.dir.clone(), fault);
         let found = recover::read(&disk)?;
         recover::clean(&disk, &found.manifest)?;
         let shared = Arc::new(Shared::new(config, clock, disk, found));
         let threads = Threads::start(&shared).map_err(OpenError::Thread)?;
-        Ok(Self { shared, owner: Some(Arc::new(Owner { _threads: threads, _lock: lock })) })
+        Ok(Self {
+            shared,
+            owner: Some(Arc::new(Owner {
+                _threads: threads,
+                _lock: lock,
+            })),
+        })
     }
 
     /// What is visible now, for as long as it is looked at.
@@ -176,11 +188,17 @@ impl ParquetStore {
                 told.await;
             }
         };
-        tokio::time::timeout(self.shared.config.insert_wait_max, wait).await.map_err(unavailable)
+        tokio::time::timeout(self.shared.config.insert_wait_max, wait)
+            .await
+            .map_err(unavailable)
     }
 
     fn writable(&self) -> Result<(), InsertError> {
-        if self.owner.is_none() || self.shared.stopping() { Err(InsertError::Closed) } else { Ok(()) }
+        if self.owner.is_none() || self.shared.stopping() {
+            Err(InsertError::Closed)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -189,7 +207,9 @@ impl EventWriter for ParquetStore {
         self.writable()?;
         self.room().await?;
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.insert(batch)).await.map_err(unavailable)?
+        tokio::task::spawn_blocking(move || shared.insert(batch))
+            .await
+            .map_err(unavailable)?
     }
 
     fn durable_end(&self, partition: u32) -> u64 {
