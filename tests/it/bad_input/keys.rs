@@ -17,6 +17,21 @@ async fn post(standalone: &Standalone, header: Option<(&str, &str)>, events: Val
     standalone.ask(request.body(events.to_string())).await
 }
 
+/// Makes a key and waits until it is known, so that what follows is about something else.
+async fn known(standalone: &Standalone, wish: Value) -> (String, String) {
+    let (id, key) = make(standalone, wish).await;
+    until("a new key is known", async || {
+        let answer = post(standalone, Some(("x-api-key", &key)), json!({})).await;
+        if answer.status == 401 {
+            Err(format!("{answer:?}"))
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    (id, key)
+}
+
 /// Makes a key over the API.
 async fn make(standalone: &Standalone, wish: Value) -> (String, String) {
     let answer = standalone
@@ -50,16 +65,12 @@ async fn only_a_living_key_of_the_right_place_may_send() {
     }
     a_neighbour_is_taken(&standalone, "wrong keys").await;
 
-    let (id, revoked) = make(&standalone, json!({ "namespace": "acme" })).await;
-    post(&standalone, Some(("x-api-key", &revoked)), event("x"))
-        .await
-        .expect(202, "a fresh key");
-    standalone
-        .ask(standalone.request(reqwest::Method::DELETE, &format!("/api/v1/sentinel/keys/{id}")))
-        .await
-        .expect(200, "revoking");
+    let (id, revoked) = known(&standalone, json!({ "namespace": "acme" })).await;
+    let answer = post(&standalone, Some(("x-api-key", &revoked)), event("x")).await;
+    answer.expect(202, "a key");
+    revoke(&standalone, &id).await;
     until("a revoked key is refused", async || {
-        let answer = post(&standalone, Some(("x-api-key", &revoked)), json!([])).await;
+        let answer = post(&standalone, Some(("x-api-key", &revoked)), json!({})).await;
         if answer.status == 401 {
             Ok(())
         } else {
@@ -67,12 +78,6 @@ async fn only_a_living_key_of_the_right_place_may_send() {
         }
     })
     .await;
-    refused(
-        &post(&standalone, Some(("x-api-key", &revoked)), event("x")).await,
-        401,
-        "unauthorized",
-        "a revoked key",
-    );
 
     let (_, short) = make(&standalone, json!({ "namespace": "acme", "expires_in": "2s" })).await;
     until("a key ends when it should", async || {
@@ -91,6 +96,25 @@ async fn only_a_living_key_of_the_right_place_may_send() {
         1
     );
     secrets_stay_secret(&home, &standalone, &[&revoked, &short]).await;
+    standalone.stop().await;
+}
+
+async fn revoke(standalone: &Standalone, id: &str) {
+    let request = standalone.request(reqwest::Method::DELETE, &format!("/api/v1/sentinel/keys/{id}"));
+    standalone.ask(request).await.expect(200, "revoking a key");
+}
+
+/// An operator who was told that a key is made or revoked may rely on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_works_once_it_is_made_and_ends_once_it_is_revoked() {
+    let home = Home::new();
+    let standalone = home.launch().start().await;
+    let (id, key) = make(&standalone, json!({ "namespace": "acme" })).await;
+    let answer = post(&standalone, Some(("x-api-key", &key)), event("x")).await;
+    answer.expect(202, "a fresh key");
+    revoke(&standalone, &id).await;
+    let answer = post(&standalone, Some(("x-api-key", &key)), event("x")).await;
+    refused(&answer, 401, "invalid_token", "a revoked key");
     standalone.stop().await;
 }
 
@@ -122,9 +146,9 @@ async fn secrets_stay_secret(home: &Home, standalone: &Standalone, keys: &[&str]
 async fn a_key_writes_its_own_namespace_and_server_alone() {
     let home = Home::new();
     let standalone = home.launch().start().await;
-    let (_, acme) = make(&standalone, json!({ "namespace": "acme" })).await;
-    let (_, payments) = make(&standalone, json!({ "namespace": "acme", "server": "payments" })).await;
-    let (_, any) = make(&standalone, json!({ "namespace": "*" })).await;
+    let (_, acme) = known(&standalone, json!({ "namespace": "acme" })).await;
+    let (_, payments) = known(&standalone, json!({ "namespace": "acme", "server": "payments" })).await;
+    let (_, any) = known(&standalone, json!({ "namespace": "*" })).await;
     let of = |namespace: Option<&str>, server: Option<&str>| {
         let mut event = event("x");
         event["payload"]["namespace"] = json!(namespace);
@@ -190,7 +214,7 @@ async fn a_key_writes_its_own_namespace_and_server_alone() {
 async fn a_key_over_its_rate_is_asked_to_wait_and_then_taken() {
     let home = Home::new();
     let standalone = home.launch().start().await;
-    let (_, slow) = make(&standalone, json!({ "namespace": "acme", "events_per_second_max": 20 })).await;
+    let (_, slow) = known(&standalone, json!({ "namespace": "acme", "events_per_second_max": 20 })).await;
     let batch = |count: usize| json!((0..count).map(|_| event("x")).collect::<Vec<_>>());
     let mut taken = 0;
     let mut refusal = None;
