@@ -49,6 +49,15 @@ impl Fault {
         self
     }
 
+    /// With the chain of what lies behind `error`, whose own text is the message.
+    #[cfg(feature = "standalone")]
+    pub(crate) fn caused_by_source(self, error: &dyn std::error::Error) -> Self {
+        match error.source() {
+            Some(source) => self.caused_by(source),
+            None => self,
+        }
+    }
+
     /// With advice.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -66,19 +75,6 @@ impl fmt::Display for Fault {
             write!(f, "\ntry: {hint}")?;
         }
         Ok(())
-    }
-}
-
-#[cfg(feature = "standalone")]
-impl From<anyhow::Error> for Fault {
-    fn from(error: anyhow::Error) -> Self {
-        let causes = error.chain().skip(1).map(ToString::to_string).collect();
-        Self {
-            exit: Exit::Failed,
-            message: error.to_string(),
-            causes,
-            hint: None,
-        }
     }
 }
 

@@ -77,7 +77,7 @@ pub async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Standalone> 
         ..sentinel_ingest::Config::default()
     };
     let ring = KeyRing::open(folder.path("keys.json"));
-    let (ingest_routes, ingest) = sentinel_ingest::router(ingest_config, pipeline.appender.clone(), ring, tasks);
+    let (ingest_routes, ingest) = sentinel_ingest::router(ingest_config, pipeline.appender.clone(), ring.clone(), tasks);
     let recorder = start_gateway_delivery(&folder, &ingest_routes, gateway_key, tasks).await?;
     let gateway = Gateway::new(servers.routes(), recorder.clone(), gateway_limits(address), tasks);
 
@@ -91,6 +91,7 @@ pub async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Standalone> 
         processor: pipeline.status.clone(),
         reader: Arc::clone(&reader),
         keys,
+        ring,
         queue: pipeline.appender.clone(),
         dead_letters: Arc::clone(&pipeline.dead_letters),
     };

@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use platform_api::{DeadLetterPage, DeadLetters, KeySpec, Keys, Logs, OperationError, Status};
 use sentinel_ingest::keys::KeyStoreError;
-use sentinel_ingest::{IngestStatus, KeyStore, NewKeyRequest};
+use sentinel_ingest::{IngestStatus, KeyRing, KeyStore, NewKeyRequest};
 use sentinel_processor::ProcessorStatus;
 use sentinel_queue::dead_letters::{DeadLetters as _, FileDeadLetters, replay};
 use sentinel_queue::log::LogAppender;
@@ -51,6 +51,7 @@ pub(crate) struct StackOperations {
     pub(crate) processor: ProcessorStatus,
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) keys: KeyStore,
+    pub(crate) ring: KeyRing,
     pub(crate) queue: LogAppender,
     pub(crate) dead_letters: Arc<FileDeadLetters>,
 }
@@ -127,7 +128,7 @@ impl StackOperations {
                 .map_or("standalone", |(key, ..)| key);
             reasons
                 .entry(about)
-                .and_modify(|all| *all += &format!("; {why}"))
+                .and_modify(|all| all.extend(["; ", why]))
                 .or_insert_with(|| why.to_owned());
         }
         let status = |(key, display, _): &(&str, &str, &str)| {
@@ -178,7 +179,7 @@ impl StackOperations {
                     .map(|error| format!("; last fault: {error}"))
                     .unwrap_or_default();
                 format!(
-                    "{} servers, {} events recorded, {waiting} waiting{error}",
+                    "{} server(s), {} events recorded, {waiting} waiting{error}",
                     self.servers.shown().len(),
                     delivery.delivered
                 )
@@ -270,19 +271,19 @@ fn key_fault(error: KeyStoreError) -> OperationError {
 }
 
 impl StackOperations {
-    /// Key files are small, but their changes are synced to disk, which must not hold up a worker thread.
+    /// Key files are small, but their changes are synced to disk, which must not hold up a worker thread. The ring of ingest takes
+    /// the change in before the answer, so that a new key works and a revoked one does not from then on.
     fn with_keys<T: Send + 'static>(
         &self,
         work: impl FnOnce(&KeyStore) -> Result<T, KeyStoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, OperationError>> {
-        let keys = self.keys.clone();
-        async move {
-            tokio::task::spawn_blocking(move || work(&keys))
-                .await
-                .map_err(failed)?
-                .map_err(key_fault)
-        }
-        .boxed()
+        let (keys, ring) = (self.keys.clone(), self.ring.clone());
+        let change = move || {
+            let done = work(&keys);
+            ring.refresh();
+            done
+        };
+        async move { tokio::task::spawn_blocking(change).await.map_err(failed)?.map_err(key_fault) }.boxed()
     }
 }
 
@@ -290,7 +291,7 @@ impl Keys for StackOperations {
     fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyView>, OperationError>> {
         self.with_keys(|keys| {
             let mut keys = keys.list()?;
-            keys.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+            keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
             Ok(keys)
         })
     }

@@ -90,7 +90,7 @@ impl Servers {
                 match route_of_manifest(server, &routes) {
                     Ok(route) => routes.push(route),
                     Err(why) => {
-                        tracing::error!(server = %server.metadata.name, namespace = %server.metadata.namespace, why, "server left out")
+                        tracing::error!(server = %server.metadata.name, namespace = %server.metadata.namespace, why, "server left out");
                     }
                 }
             }

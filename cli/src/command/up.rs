@@ -10,7 +10,7 @@ use serde_json::json;
 use service_kit::Tasks;
 
 use crate::client::standalone_note;
-use crate::fault::Fault;
+use crate::fault::{Exit, Fault};
 use crate::render::{self, Done};
 
 #[derive(Debug, Args)]
@@ -25,9 +25,19 @@ pub(crate) struct UpArgs {
 }
 
 pub(crate) fn run(args: UpArgs) -> Result<Done, Fault> {
-    let UpArgs { demo, stack, process } = args;
+    let UpArgs {
+        demo,
+        stack,
+        mut process,
+    } = args;
+    // The demo's own server and clients tell every step at `info`, which would drown what the stack says.
+    if demo {
+        process.log_level += ",rmcp=warn";
+    }
+    // Before anything is started, so that a wrong option ends like one that the parser itself refuses.
+    let config = sentinel::Config::try_from(stack)
+        .map_err(|error| Fault::new(Exit::Usage, error.to_string()).caused_by_source(&error))?;
     let code = service_kit::run("mcp-runtime", process, async move |tasks| {
-        let config = sentinel::Config::try_from(stack)?;
         if demo {
             up_with_demo(config, &tasks).await
         } else {

@@ -127,6 +127,7 @@ pub async fn what_is_inserted_is_visible_at_once_and_told(store: &impl Store) {
 }
 
 /// The same span, a part of it, a longer one, and the same ids under other offsets.
+#[expect(clippy::too_many_lines, reason = "one story told in steps, each building on the one before")]
 pub async fn inserting_again_or_overlapping_changes_nothing(store: &impl Store) {
     let reference = MemoryStore::new();
     let batch = batches(5, 200).remove(0);

@@ -92,7 +92,7 @@ impl ParquetConfig {
         Self {
             dir: dir.into(),
             memory_bytes_max: 192 << 20,
-            flush_age: Duration::from_secs(60),
+            flush_age: Duration::from_mins(1),
             flush_bytes: 64 << 20,
             retention: None,
             insert_wait_max: Duration::from_secs(30),

@@ -35,7 +35,12 @@ pub struct Filter {
 impl Filter {
     /// Everything within a scope.
     pub fn all(scope: Scope) -> Self {
-        Self { scope, since: None, until: None, equals: Vec::new() }
+        Self {
+            scope,
+            since: None,
+            until: None,
+            equals: Vec::new(),
+        }
     }
 }
 
@@ -206,5 +211,9 @@ pub struct Watermark {
 /// Whether an event counts as allowed, denied or failed: the one definition that raw rows and rollups share.
 pub fn counts(decision: Option<Decision>, outcome: Option<Outcome>) -> (bool, bool, bool) {
     let denied = outcome == Some(Outcome::Denied) || (outcome.is_none() && decision == Some(Decision::Deny));
-    (decision == Some(Decision::Allow), denied, outcome.is_some_and(Outcome::is_error))
+    (
+        decision == Some(Decision::Allow),
+        denied,
+        outcome.is_some_and(Outcome::is_error),
+    )
 }

@@ -78,7 +78,7 @@ fn list(events: &[StoredEvent]) -> String {
 
 fn header() -> String {
     format!(
-        "{:<23}  {:<14}  {:<28}  {:<15}  {:>8}  {:<14}  {:<14}  {}",
+        "{:<23}  {:<14}  {:<28}  {:<15}  {:>8}  {:<18}  {:<14}  {}",
         "TIME (UTC)", "SERVER", "CALL", "OUTCOME", "LATENCY", "AGENT", "HUMAN", "REASON"
     )
     .bold()
@@ -100,7 +100,7 @@ fn row(stored: &StoredEvent) -> String {
         _ => payload.error_type.as_deref().map(text::safe).unwrap_or_default(),
     };
     let line = format!(
-        "{}  {:<14}  {:<28}  {outcome}  {:>8}  {:<14}  {:<14}  {reason}",
+        "{}  {:<14}  {:<28}  {outcome}  {:>8}  {:<18}  {:<14}  {reason}",
         text::moment(stored.event.timestamp),
         or_dash(&payload.server),
         call(stored),

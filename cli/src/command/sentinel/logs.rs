@@ -47,7 +47,7 @@ pub(crate) async fn run(client: &Client, output: Output, args: &LogsArgs) -> Res
     let mut query = args.parameters();
     if !args.follow {
         let lines: Vec<LogLine> = client.get(&path, &query).await?;
-        render::document(output, &lines, |lines| lines.iter().map(row).collect::<Vec<_>>().join("\n"))?;
+        render::document(output, &lines, |lines| list(lines))?;
         return Ok(Done::Well);
     }
     query.push(("follow", "true".to_owned()));
@@ -60,6 +60,14 @@ pub(crate) async fn run(client: &Client, output: Output, args: &LogsArgs) -> Res
     }
     render::note("the stream has ended: the API was stopped or restarted");
     Ok(Done::ButNotWell)
+}
+
+fn list(lines: &[LogLine]) -> String {
+    if lines.is_empty() {
+        return "No lines. Widen --since, lower --level, or start with a finer --log-level such as info,gateway=debug."
+            .to_owned();
+    }
+    lines.iter().map(row).collect::<Vec<_>>().join("\n")
 }
 
 fn row(line: &LogLine) -> String {

@@ -82,21 +82,26 @@ fn screen(status: &SystemStatus) -> String {
 fn components(status: &SystemStatus) -> String {
     let row = |component: &domain::operations::ComponentStatus| {
         let state = match component.state {
-            ComponentState::Ready => "Ready".green().to_string(),
-            ComponentState::Degraded => "Degraded".yellow().to_string(),
-            ComponentState::NotReady => "NotReady".red().to_string(),
+            ComponentState::Ready => "Ready",
+            ComponentState::Degraded => "Degraded",
+            ComponentState::NotReady => "NotReady",
         };
         vec![
             text::safe(&component.display),
-            state,
+            state.to_owned(),
             component.address.clone().unwrap_or_default(),
             text::safe(&component.detail),
         ]
     };
-    render::table(
+    let table = render::table(
         &["COMPONENT", "STATE", "ADDRESS", "DETAIL"],
         status.components.iter().map(row),
-    )
+    );
+    // Coloured after the table is laid out, since colour codes would count as width.
+    table
+        .replace(" NotReady ", &format!(" {} ", "NotReady".red()))
+        .replace(" Ready ", &format!(" {} ", "Ready".green()))
+        .replace(" Degraded ", &format!(" {} ", "Degraded".yellow()))
 }
 
 fn flow(pipeline: &PipelineStatus) -> String {

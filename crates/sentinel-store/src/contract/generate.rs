@@ -64,7 +64,7 @@ impl Random {
 /// Batches in the order in which they are to be inserted, with some `size` events each, ids unlike within a seed.
 pub fn batches(seed: u64, size: u64) -> Vec<EventBatch> {
     let mut random = Random::new(seed.wrapping_mul(1_000_003));
-    let mut ends = [0; PARTITIONS as usize];
+    let mut ends = vec![0; usize::try_from(PARTITIONS).unwrap_or(usize::MAX)];
     let mut through = BEGIN;
     let batch = |at: u64| {
         let partition = at % PARTITIONS;
@@ -75,7 +75,7 @@ pub fn batches(seed: u64, size: u64) -> Vec<EventBatch> {
             end: *end + size,
         };
         *end = span.end;
-        through = through.plus(Duration::from_secs(60));
+        through = through.plus(Duration::from_mins(1));
         // Some offsets held what could not be decoded.
         let offsets = (span.first..span.end).filter(|_| !random.chance(1)).collect::<Vec<_>>();
         let events = offsets
@@ -108,7 +108,7 @@ fn event(random: &mut Random, seed: u64, number: u64) -> Event {
     let mut trace = [1; 16];
     trace[..8].copy_from_slice(&random.below(50).to_be_bytes());
     Event {
-        version: Default::default(),
+        version: domain::event::WireVersion,
         id: EventId::from_bytes(id.to_be_bytes()),
         timestamp,
         received_at: timestamp.plus(Duration::from_millis(random.below(900))),

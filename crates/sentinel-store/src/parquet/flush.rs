@@ -98,8 +98,11 @@ fn write_day(
     Ok(())
 }
 
+/// A UTC day, and where its rows are in the sorted order.
+type DayRows = (i32, Range<usize>);
+
 /// The order of rows in files, and which part of it is which day.
-fn sorted(rows: &RecordBatch) -> Result<(Vec<u32>, Vec<(i32, Range<usize>)>), ArrowError> {
+fn sorted(rows: &RecordBatch) -> Result<(Vec<u32>, Vec<DayRows>), ArrowError> {
     let times = rows
         .column_by_name("timestamp")
         .ok_or_else(|| ArrowError::SchemaError("the rows lack a time".to_owned()))?;

@@ -63,7 +63,7 @@ fn may_hold(file: &DataFile, id: EventId) -> bool {
 }
 
 fn find(file: &DataFile, ids: &[EventId], found: &mut HashSet<EventId>) -> Result<(), ParquetError> {
-    let open = || Ok::<_, ParquetError>(ParquetRecordBatchReaderBuilder::try_new(File::open(&file.path)?)?);
+    let open = || ParquetRecordBatchReaderBuilder::try_new(File::open(&file.path)?);
     let builder = open()?;
     let groups: Vec<usize> = (0..builder.metadata().num_row_groups())
         .filter_map(|group| match builder.get_row_group_column_bloom_filter(group, 0) {

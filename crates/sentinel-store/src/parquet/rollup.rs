@@ -18,15 +18,15 @@ use super::schema::{LAST_SEEN, LATENCY, ROLLUP_DISTINCTS, ROLLUP_KEYS, ROLLUP_SU
 use crate::query::counts;
 use crate::sketch::{DistinctSketch, LatencySketch};
 
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// Ranks of the key columns, in their order.
 type Key = [u32; ROLLUP_KEYS.len()];
 
 #[derive(Debug, Default)]
 struct Sums {
-    sums: [u64; ROLLUP_SUMS.len()],
+    counts: [u64; ROLLUP_SUMS.len()],
     latency: LatencySketch,
     distinct: [DistinctSketch; ROLLUP_DISTINCTS.len()],
     last_seen: i64,
@@ -59,7 +59,7 @@ pub(super) fn roll(events: &RecordBatch, rows: impl Iterator<Item = usize>, tabl
             count(input.bytes_in),
             count(input.bytes_out),
         ];
-        for (sum, more) in sums.sums.iter_mut().zip(added) {
+        for (sum, more) in sums.counts.iter_mut().zip(added) {
             *sum = sum.saturating_add(more);
         }
         if input.latency.is_valid(row) {
@@ -85,7 +85,7 @@ pub(super) fn merge(rollup: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let mut groups = Groups::of(rollup)?;
     let lacks = || ArrowError::SchemaError("the rows are no rollup".to_owned());
     let column = |name: &str| rollup.column_by_name(name).ok_or_else(lacks);
-    let binary = |name: &str| Ok::<_, ArrowError>(column(name)?.as_binary_opt::<i32>().ok_or_else(lacks)?);
+    let binary = |name: &str| column(name)?.as_binary_opt::<i32>().ok_or_else(lacks);
     let bucket = column("bucket")?.as_primitive::<TimestampNanosecondType>();
     let last_seen = column(LAST_SEEN)?.as_primitive::<TimestampNanosecondType>();
     let sums: Vec<_> = ROLLUP_SUMS
@@ -101,7 +101,7 @@ pub(super) fn merge(rollup: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     for row in 0..rollup.num_rows() {
         let key = groups.key(row);
         let into = groups.entry(bucket.value(row), key);
-        for (sum, more) in into.sums.iter_mut().zip(&sums) {
+        for (sum, more) in into.counts.iter_mut().zip(&sums) {
             *sum = sum.saturating_add(more.value(row));
         }
         into.latency
@@ -148,7 +148,7 @@ impl Groups {
         }
         for at in 0..ROLLUP_SUMS.len() {
             columns.push(Arc::new(UInt64Array::from_iter_values(
-                rows.iter().map(|(_, sums)| sums.sums[at]),
+                rows.iter().map(|(_, sums)| sums.counts[at]),
             )));
         }
         columns.push(Arc::new(BinaryArray::from_iter_values(

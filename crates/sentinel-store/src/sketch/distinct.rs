@@ -79,7 +79,9 @@ impl DistinctSketch {
             (Form::Registers(registers), Form::Exact(hashes)) => hashes.iter().for_each(|&hash| raise(registers, hash)),
             (Form::Exact(hashes), Form::Registers(registers)) => {
                 let mut registers = registers.clone();
-                hashes.iter().for_each(|&hash| raise(&mut registers, hash));
+                for &hash in &*hashes {
+                    raise(&mut registers, hash);
+                }
                 self.0 = Form::Registers(registers);
             }
             (Form::Exact(mine), Form::Exact(theirs)) => {
@@ -97,7 +99,9 @@ impl DistinctSketch {
             && hashes.len() > EXACT_MAX
         {
             let mut registers = vec![0; REGISTER_COUNT];
-            hashes.iter().for_each(|&hash| raise(&mut registers, hash));
+            for &hash in hashes {
+                raise(&mut registers, hash);
+            }
             self.0 = Form::Registers(registers);
         }
     }
@@ -124,7 +128,9 @@ impl DistinctSketch {
             Form::Exact(hashes) => {
                 let mut bytes = Vec::with_capacity(1 + hashes.len() * 8);
                 bytes.push(EXACT);
-                hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.to_le_bytes()));
+                for hash in hashes {
+                    bytes.extend_from_slice(&hash.to_le_bytes());
+                }
                 bytes
             }
             Form::Registers(registers) => {
@@ -173,7 +179,9 @@ fn raise(registers: &mut [u8], hash: u64) {
 )]
 fn estimate(registers: &[u8]) -> u64 {
     let mut histogram = [0_u32; RANK_BITS as usize + 2];
-    registers.iter().for_each(|&rank| histogram[usize::from(rank)] += 1);
+    for &rank in registers {
+        histogram[usize::from(rank)] += 1;
+    }
     let count = REGISTER_COUNT as f64;
     let full = f64::from(histogram[RANK_BITS as usize + 1]);
     let mut sum = count * tau(1.0 - full / count);

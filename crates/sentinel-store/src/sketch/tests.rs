@@ -1,3 +1,11 @@
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::needless_for_each,
+    reason = "ranks and errors of small samples, written as one reads them"
+)]
+
 use proptest::prelude::*;
 
 use super::*;

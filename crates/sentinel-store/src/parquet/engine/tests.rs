@@ -66,18 +66,18 @@ impl Bench {
 
     fn tables(&self) -> Arc<dyn Tables> {
         let watermark = *self.rows.horizon().borrow();
-        let mut shelf = self.shelf.lock().unwrap();
-        if shelf.as_ref().is_none_or(|(of, _)| *of != watermark) {
+        let mut kept = self.shelf.lock().unwrap();
+        if kept.as_ref().is_none_or(|(of, _)| *of != watermark) {
             let all = EventQuery {
                 filter: Filter::all(Scope::All),
                 order: Order::Arrival(None),
                 limit: u32::MAX,
             };
             let events = self.rows.events(all).now_or_never().unwrap().unwrap().events;
-            *shelf = Some((watermark, Arc::new(Shelf::of(&events, watermark.complete_through))));
+            *kept = Some((watermark, Arc::new(Shelf::of(&events, watermark.complete_through))));
         }
-        let (_, shelf) = shelf.as_ref().unwrap();
-        Arc::<Shelf>::clone(shelf)
+        let (_, current) = kept.as_ref().unwrap();
+        Arc::<Shelf>::clone(current)
     }
 }
 
@@ -202,7 +202,7 @@ impl UsageReader for Bench {
 struct Folder {
     writer: ParquetStore,
     reader: ParquetReader,
-    _folder: tempfile::TempDir,
+    _held: tempfile::TempDir,
 }
 
 impl Folder {
@@ -220,7 +220,7 @@ impl Folder {
         Self {
             reader: ParquetReader::start(writer.clone(), settings).unwrap(),
             writer,
-            _folder: folder,
+            _held: folder,
         }
     }
 }
@@ -451,7 +451,7 @@ async fn sql_that_nests_as_deep_as_its_length_allows_does_not_take_the_process_a
         format!("SELECT 1{}", "+1".repeat(8_000)),
         format!("SELECT 1 WHERE {}true", "NOT ".repeat(4_000)),
         format!("SELECT 1 WHERE true{}", " OR true".repeat(2_000)),
-        format!("SELECT {}1", "-".repeat(1) + &"- ".repeat(7_000)),
+        format!("SELECT {}1", "-".to_string() + &"- ".repeat(7_000)),
         format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(800)),
         format!("SELECT 'a'{}", "||'a'".repeat(3_000)),
     ] {
@@ -524,7 +524,7 @@ async fn sql_answers_in_json_with_types_in_words_and_reads_sketches() {
             ..Filter::all(Scope::All)
         },
         limit: 1,
-        step: Duration::from_secs(3_600),
+        step: Duration::from_hours(1),
     });
     assert_eq!(
         all.await.unwrap().totals.calls.events,

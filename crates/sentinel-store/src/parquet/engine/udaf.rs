@@ -193,6 +193,7 @@ impl Rows<'_> {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the other ways of adding fail, and all have one type")]
 fn add_latencies(sketches: &mut [LatencySketch], values: &[ArrayRef], rows: Rows<'_>) -> Result<()> {
     let values = values[0].as_primitive::<UInt64Type>();
     for (row, group) in rows.iter() {
@@ -323,7 +324,7 @@ struct Single(Box<dyn Grouped>);
 
 impl Accumulator for Single {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let rows = values.first().map_or(0, |values| values.len());
+        let rows = values.first().map_or(0, Array::len);
         self.0.update_batch(values, &vec![0; rows], None, 1)
     }
 
@@ -346,7 +347,7 @@ impl Accumulator for Single {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let rows = states.first().map_or(0, |states| states.len());
+        let rows = states.first().map_or(0, Array::len);
         self.0.merge_batch(states, &vec![0; rows], 1)
     }
 }
@@ -414,30 +415,35 @@ impl ScalarUDFImpl for Reading {
             return Ok(ColumnarValue::Array(Arc::new(id_texts(&arrays[0], self.read)?)));
         }
         let sketches = arrays[0].as_binary::<i32>().iter();
-        let numbers: Vec<Option<u64>> = match self.read {
-            Read::DistinctCount => sketches
+        let numbers: Vec<Option<u64>> = if self.read == Read::DistinctCount {
+            sketches
                 .map(|bytes| {
                     bytes
                         .map(|bytes| DistinctSketch::from_bytes(bytes).map(|sketch| sketch.estimate()))
                         .transpose()
                         .map_err(external)
                 })
-                .collect::<Result<_>>()?,
-            _ => {
-                let quantiles = arrays[1].as_primitive::<Float64Type>().iter();
-                sketches
-                    .zip(quantiles)
-                    .map(|(bytes, quantile)| {
-                        let Some((bytes, quantile)) = bytes.zip(quantile) else {
-                            return Ok(None);
-                        };
-                        Ok(LatencySketch::from_bytes(bytes).map_err(external)?.quantile(quantile))
-                    })
-                    .collect::<Result<_>>()?
-            }
+                .collect::<Result<_>>()?
+        } else {
+            let quantiles = arrays[1].as_primitive::<Float64Type>().iter();
+            sketches
+                .zip(quantiles)
+                .map(|(bytes, quantile)| {
+                    let Some((bytes, quantile)) = bytes.zip(quantile) else {
+                        return Ok(None);
+                    };
+                    Ok(LatencySketch::from_bytes(bytes).map_err(external)?.quantile(quantile))
+                })
+                .collect::<Result<_>>()?
         };
         Ok(ColumnarValue::Array(Arc::new(UInt64Array::from(numbers))))
     }
+}
+
+fn hex_of(id: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
+    id.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 fn id_texts(ids: &ArrayRef, read: Read) -> Result<StringArray> {
@@ -446,7 +452,7 @@ fn id_texts(ids: &ArrayRef, read: Read) -> Result<StringArray> {
     };
     let text = |id: &[u8]| match (read, <[u8; 16]>::try_from(id)) {
         (Read::UuidText, Ok(id)) => domain::EventId::from_bytes(id).to_string(),
-        _ => id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        _ => hex_of(id),
     };
     Ok(ids.iter().map(|id| id.map(text)).collect())
 }

@@ -145,7 +145,7 @@ async fn what_is_old_enough_goes_to_files_unasked() {
     let folder = tempfile::tempdir().unwrap();
     let hand = Hand::at(NOON);
     let config = crate::parquet::ParquetConfig {
-        flush_age: std::time::Duration::from_secs(60),
+        flush_age: std::time::Duration::from_mins(1),
         ..still(folder.path())
     };
     let store = ParquetStore::open(config, hand.clock()).unwrap();

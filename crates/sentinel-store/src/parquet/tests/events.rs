@@ -60,14 +60,14 @@ pub(super) fn event(number: u64) -> Event {
     let payload = Payload {
         namespace: Some(format!("team-{}", number % 3)),
         server: Some(format!("server-{}", number % 5)),
-        tool_name: (number % 4 != 0).then(|| format!("tool-{}", number % 7)),
+        tool_name: (!number.is_multiple_of(4)).then(|| format!("tool-{}", number % 7)),
         team_id: Some(format!("owner-{}", number % 2)),
         human_id: Some(format!("human-{}", number % 11)),
         session_id: Some(format!("session-{}", number % 13)),
         outcome: Some(Outcome::ALL[usize::try_from(number).unwrap() % Outcome::ALL.len()]),
         latency_us: Some(number * 10),
         bytes_in: Some(100),
-        attributes: (number % 9 == 0)
+        attributes: (number.is_multiple_of(9))
             .then(|| ("extra".to_owned(), "\"quoted\"".to_owned()))
             .into_iter()
             .collect(),

@@ -13,6 +13,7 @@ async fn counts_never_dip_while_rows_move_to_files_and_files_merge() {
     let hand = Hand::at(NOON);
     let store = ParquetStore::open(still(folder.path()), hand.clock()).unwrap();
     let writer = store.clone();
+    #[expect(clippy::disallowed_methods, reason = "the test owns the task and awaits it")]
     let writing = tokio::spawn(async move {
         for part in 0..30 {
             writer.insert(batch(part * 20, (part + 1) * 20)).await.unwrap();
@@ -96,7 +97,7 @@ async fn retention_removes_whole_days() {
     let folder = tempfile::tempdir().unwrap();
     let hand = Hand::at(NOON);
     let config = ParquetConfig {
-        retention: Some(Duration::from_secs(3 * 86_400)),
+        retention: Some(Duration::from_hours(3 * 24)),
         ..still(folder.path())
     };
     let store = ParquetStore::open(config, hand.clock()).unwrap();

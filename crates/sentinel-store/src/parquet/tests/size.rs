@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use domain::{Decision, Era, Event, EventBatch, EventId, Identity, Outcome, ResponseKind, Span, SpanId, Timestamp, TraceId};
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use rand::rngs::SmallRng;
@@ -15,6 +17,11 @@ const SPAN_NS: i64 = 34_000_000_000_000;
 const BYTES_MAX: u64 = 90;
 
 /// Small numbers far more often than large ones.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the product lies within 0 and `end`"
+)]
 fn skewed(random: &mut SmallRng, end: u32) -> u32 {
     let share: f64 = random.random::<f64>().powi(4);
     (f64::from(end) * share) as u32
@@ -96,25 +103,29 @@ async fn realistic_events_take_few_bytes_on_disk() {
     let mut told = String::new();
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         let path = entry.unwrap().path();
-        if !path.extension().is_some_and(|extension| extension == "parquet") {
+        if path.extension().is_none_or(|extension| extension != "parquet") {
             continue;
         }
         let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
-        told += &format!(
-            "{}: {} rows, {} bytes\n",
+        writeln!(
+            told,
+            "{}: {} rows, {} bytes",
             path.display(),
             reader.metadata().file_metadata().num_rows(),
             path.metadata().unwrap().len()
-        );
+        )
+        .unwrap();
         for group in reader.metadata().row_groups() {
             for column in group.columns() {
                 let bytes = column.compressed_size() + i64::from(column.bloom_filter_length().unwrap_or(0));
                 if bytes > 5_000 {
-                    told += &format!(
-                        "  {}: {bytes}, of it filter {:?}\n",
+                    writeln!(
+                        told,
+                        "  {}: {bytes}, of it filter {:?}",
                         column.column_path(),
                         column.bloom_filter_length()
-                    );
+                    )
+                    .unwrap();
                 }
             }
         }
