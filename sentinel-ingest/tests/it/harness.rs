@@ -33,7 +33,6 @@ struct Inner {
     events: Mutex<Vec<Event>>,
     fault: Mutex<Option<fn() -> AppendError>>,
     stuck: Mutex<bool>,
-    forgetful: Mutex<bool>,
 }
 
 impl Queue {
@@ -58,9 +57,7 @@ impl EventAppender for Queue {
         if let Some(fault) = *self.0.fault.lock().unwrap() {
             return Err(fault());
         }
-        if !*self.0.forgetful.lock().unwrap() {
-            self.0.events.lock().unwrap().extend_from_slice(events);
-        }
+        self.0.events.lock().unwrap().extend_from_slice(events);
         Ok(())
     }
 }
@@ -115,13 +112,10 @@ impl Answer {
 pub(crate) fn logs() -> &'static LogStore {
     static LOGS: LazyLock<LogStore> = LazyLock::new(|| {
         let logs = LogStore::default();
-        // Measurements are run by themselves, and nobody measures with everything logged.
-        let level = if std::env::args().any(|argument| argument == "speed") {
-            LevelFilter::INFO
-        } else {
-            LevelFilter::TRACE
-        };
-        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(logs.layer().with_filter(level))).unwrap();
+        tracing::subscriber::set_global_default(
+            tracing_subscriber::registry().with(logs.layer().with_filter(LevelFilter::TRACE)),
+        )
+        .unwrap();
         logs
     });
     &LOGS
@@ -163,13 +157,6 @@ impl Harness {
             client: reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap(),
             _folder: folder,
         }
-    }
-
-    /// With a queue that keeps nothing, and at the usual level of logging, for measurements.
-    pub(crate) async fn forgetful() -> Self {
-        let harness = Self::start().await;
-        *harness.queue.0.forgetful.lock().unwrap() = true;
-        harness
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -6,5 +6,3 @@ mod harness;
 mod keys;
 mod limits;
 mod service;
-#[cfg(test)]
-mod speed;
