@@ -113,7 +113,11 @@ pub(crate) fn announced(body: &Body) -> Option<u64> {
 
 /// Reads the whole body, holding memory for it as it comes.
 pub(crate) async fn read(body: &mut Body, bytes_max: usize, held: &mut Held) -> Result<Bytes, BodyFault> {
-    let whole = tokio::time::timeout(ARRIVAL_TIME_MAX, pieces(body, bytes_max, held)).await;
+    read_within(ARRIVAL_TIME_MAX, body, bytes_max, held).await
+}
+
+async fn read_within(time_max: Duration, body: &mut Body, bytes_max: usize, held: &mut Held) -> Result<Bytes, BodyFault> {
+    let whole = tokio::time::timeout(time_max, pieces(body, bytes_max, held)).await;
     whole.unwrap_or(Err(BodyFault::Paused))
 }
 
