@@ -115,8 +115,10 @@ async fn bytes_that_are_no_http_and_bodies_that_never_end_harm_nobody() {
     ] {
         let answer = raw(&standalone, sent.as_bytes()).await;
         let status = answer.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
+        // RFC 9112 lets the chunks win over a length; then the two bytes in them, an empty list, are what was sent.
+        let taken_as_chunks = what == "a length and chunks" && status == Some(202) && answer.contains("\"accepted\":0");
         assert!(
-            status.is_none_or(|status| (400..500).contains(&status)),
+            taken_as_chunks || status.is_none_or(|status| (400..500).contains(&status)),
             "{what}: {answer:.200}"
         );
         a_neighbour_is_taken(&standalone, what).await;
