@@ -53,7 +53,7 @@ impl<W: EventWriter, D: DeadLetters> Outlet<W, D> {
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
             // The store takes the batch and may fail with it.
-            match self.insert(part.clone()).await? {
+            match self.insert(&part).await? {
                 Insert::Done(inserted) => self.stored(&part, inserted),
                 Insert::Abandoned => return Ok(Settled::Abandoned),
                 Insert::Unfit(error) => {
@@ -66,13 +66,11 @@ impl<W: EventWriter, D: DeadLetters> Outlet<W, D> {
         Ok(Settled::Done)
     }
 
-    async fn insert(&self, batch: EventBatch) -> anyhow::Result<Insert> {
+    async fn insert(&self, batch: &EventBatch) -> anyhow::Result<Insert> {
         let mut backoff = Backoff::new(self.retry);
-        let mut attempt = batch;
         loop {
-            let again = attempt.clone();
             let begun = self.clock.monotonic();
-            let result = self.store.insert(attempt).await;
+            let result = self.store.insert(batch.clone()).await;
             self.metrics
                 .insert_seconds
                 .observe(self.clock.monotonic().saturating_sub(begun).as_secs_f64());
@@ -89,12 +87,11 @@ impl<W: EventWriter, D: DeadLetters> Outlet<W, D> {
                 Remedy::Retry => {}
             }
             self.metrics.retries.inc();
-            tracing::warn!(attempt = backoff.attempts() + 1, events = again.events.len(), error = %Chain(&error), "insert failed; it is repeated");
+            tracing::warn!(attempt = backoff.attempts() + 1, events = batch.events.len(), error = %Chain(&error), "insert failed; it is repeated");
             self.ready.set_not_ready("the store refuses events; they wait in the queue");
             if self.pause(&mut backoff).await == Settled::Abandoned {
                 return Ok(Insert::Abandoned);
             }
-            attempt = again;
         }
     }
 
