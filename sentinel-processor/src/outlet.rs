@@ -1,12 +1,13 @@
 //! The store's side: insert until it is in, and aside with what can never be.
 
+use std::sync::Arc;
+
 use domain::{EventBatch, Timestamp};
 use sentinel_queue::Lease;
 use sentinel_queue::dead_letters::{DeadLetters, NewDeadLetter};
 use sentinel_store::{EventWriter, InsertError, Inserted, Remedy};
 use service_kit::error::Chain;
 use service_kit::{Backoff, BackoffPolicy, Clock, Pause, ReadinessFlag, Shutdown};
-use std::sync::Arc;
 
 use crate::batch::{halve, letter, split};
 use crate::metrics::ProcessorMetrics;
@@ -50,9 +51,8 @@ impl<W: EventWriter, D: DeadLetters> Outlet<W, D> {
         if self.set_aside(letters).await? == Settled::Abandoned {
             return Ok(Settled::Abandoned);
         }
-        let mut parts = vec![batch];
+        let mut parts = vec![Arc::new(batch)];
         while let Some(part) = parts.pop() {
-            // The store takes the batch and may fail with it.
             match self.insert(&part).await? {
                 Insert::Done(inserted) => self.stored(&part, inserted),
                 Insert::Abandoned => return Ok(Settled::Abandoned),
@@ -66,11 +66,11 @@ impl<W: EventWriter, D: DeadLetters> Outlet<W, D> {
         Ok(Settled::Done)
     }
 
-    async fn insert(&self, batch: &EventBatch) -> anyhow::Result<Insert> {
+    async fn insert(&self, batch: &Arc<EventBatch>) -> anyhow::Result<Insert> {
         let mut backoff = Backoff::new(self.retry);
         loop {
             let begun = self.clock.monotonic();
-            let result = self.store.insert(batch.clone()).await;
+            let result = self.store.insert(Arc::clone(batch)).await;
             self.metrics
                 .insert_seconds
                 .observe(self.clock.monotonic().saturating_sub(begun).as_secs_f64());
@@ -105,10 +105,12 @@ impl<W: EventWriter, D: DeadLetters> Outlet<W, D> {
     /// Takes the event that the store refuses out of a part, or halves the part when the store does not say which it is.
     async fn without_unfit(
         &self,
-        mut part: EventBatch,
+        part: Arc<EventBatch>,
         error: &InsertError,
-        parts: &mut Vec<EventBatch>,
+        parts: &mut Vec<Arc<EventBatch>>,
     ) -> anyhow::Result<Settled> {
+        // A store that fails keeps nothing of a batch, so this seldom copies.
+        let mut part = Arc::unwrap_or_clone(part);
         let named = match error {
             InsertError::Unfit { offset, .. } => part.events.iter().position(|(at, _)| at == offset),
             _ => None,
@@ -119,7 +121,7 @@ impl<W: EventWriter, D: DeadLetters> Outlet<W, D> {
             (None, 0) => anyhow::bail!("the store refuses an event of a batch that has none: {}", Chain(error)),
             (None, _) => {
                 if let Ok((first, second)) = halve(part) {
-                    parts.extend([second, first]);
+                    parts.extend([second, first].map(Arc::new));
                 }
                 return Ok(Settled::Done);
             }
@@ -127,7 +129,7 @@ impl<W: EventWriter, D: DeadLetters> Outlet<W, D> {
         let (offset, event) = part.events.remove(unfit);
         tracing::warn!(partition = part.span.partition, offset, id = %event.id, error = %Chain(error), "the store refuses an event; it is set aside");
         let letter = letter(part.span.partition, offset, &event, Chain(error).to_string(), self.now());
-        parts.push(part);
+        parts.push(Arc::new(part));
         self.set_aside(vec![letter]).await
     }
 

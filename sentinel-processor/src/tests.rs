@@ -61,12 +61,12 @@ impl Store {
 }
 
 impl State {
-    fn take(&mut self, batch: EventBatch) -> Inserted {
+    fn take(&mut self, batch: &EventBatch) -> Inserted {
         let span = batch.span;
         let end = self.ends.entry(span.partition).or_insert(0);
         let mut inserted = Inserted::default();
-        for (offset, event) in batch.events {
-            if offset < *end || self.visible.insert(event.id, event.producer_seq.unwrap()).is_some() {
+        for (offset, event) in &batch.events {
+            if *offset < *end || self.visible.insert(event.id, event.producer_seq.unwrap()).is_some() {
                 inserted.duplicates += 1;
             } else {
                 inserted.stored += 1;
@@ -83,7 +83,7 @@ impl State {
 }
 
 impl EventWriter for Store {
-    async fn insert(&self, batch: EventBatch) -> Result<Inserted, InsertError> {
+    async fn insert(&self, batch: Arc<EventBatch>) -> Result<Inserted, InsertError> {
         tokio::task::yield_now().await;
         self.set(|state| {
             state.inserts += 1;
@@ -91,7 +91,7 @@ impl EventWriter for Store {
             match state.answers.pop_front() {
                 Some(Answer::Unavailable { taken }) => {
                     if taken {
-                        state.take(batch);
+                        state.take(&batch);
                     }
                     return Err(unavailable());
                 }
@@ -110,7 +110,7 @@ impl EventWriter for Store {
                         source: "no such year".into(),
                     })
                 }
-                None => Ok(state.take(batch)),
+                None => Ok(state.take(&batch)),
             }
         })
     }

@@ -54,7 +54,7 @@ fn everything() -> Filter {
 }
 
 async fn insert(store: &impl EventWriter, batch: EventBatch) -> Inserted {
-    store.insert(batch).await.expect("inserting a batch of sound events")
+    store.insert(batch.into()).await.expect("inserting a batch of sound events")
 }
 
 async fn page(store: &impl EventReader, filter: &Filter, order: Order, limit: u32) -> EventsPage {

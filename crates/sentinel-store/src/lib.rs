@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use domain::analytics::{EventsPage, SeriesReport, StorageReport, ToolsReport, UsageReport, ValueCount};
@@ -31,8 +32,9 @@ pub trait EventWriter: Send + Sync + 'static {
     ///
     /// Batches of one partition come in order of their spans. A batch (or a part of one) whose span was inserted before is
     /// recognised and skipped, also after a crash; an event whose id is stored already is skipped and counted. `Err`: nothing is
-    /// known, and the same batch may be inserted again. Waits while the store cannot take more; dropping the future is like `Err`.
-    fn insert(&self, batch: EventBatch) -> impl Future<Output = Result<Inserted, InsertError>> + Send;
+    /// known, and the same batch may be inserted again, which costs no copy. Waits while the store cannot take more; dropping the
+    /// future is like `Err`.
+    fn insert(&self, batch: Arc<EventBatch>) -> impl Future<Output = Result<Inserted, InsertError>> + Send;
 
     /// One past the last offset of `partition` that survives the loss of this process, with everything before it. 0 before the
     /// first. The queue may forget what is before it, and must hand out the rest again after a crash.

@@ -294,18 +294,18 @@ pub(crate) fn now() -> Timestamp {
 }
 
 impl EventWriter for MemoryStore {
-    async fn insert(&self, batch: EventBatch) -> Result<Inserted, InsertError> {
+    async fn insert(&self, batch: Arc<EventBatch>) -> Result<Inserted, InsertError> {
         let mut inserted = Inserted::default();
         {
             let mut content = self.content.write().unwrap_or_else(PoisonError::into_inner);
             let partition = batch.span.partition;
             let visible = content.partitions.entry(partition).or_default().visible;
-            for (offset, event) in batch.events {
+            for &(offset, ref event) in &batch.events {
                 if offset < visible || !content.ids.insert(event.id) {
                     inserted.duplicates += 1;
                 } else {
                     content.events.push(StoredEvent {
-                        event,
+                        event: event.clone(),
                         partition,
                         offset,
                     });

@@ -203,11 +203,11 @@ impl ParquetStore {
 }
 
 impl EventWriter for ParquetStore {
-    async fn insert(&self, batch: EventBatch) -> Result<Inserted, InsertError> {
+    async fn insert(&self, batch: Arc<EventBatch>) -> Result<Inserted, InsertError> {
         self.writable()?;
         self.room().await?;
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.insert(batch))
+        tokio::task::spawn_blocking(move || shared.insert(&batch))
             .await
             .map_err(unavailable)?
     }

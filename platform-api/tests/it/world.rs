@@ -181,11 +181,11 @@ impl Store {
             end: offset + 1,
         };
         self.memory
-            .insert(EventBatch {
+            .insert(Arc::new(EventBatch {
                 span,
                 events: vec![(offset, event)],
                 complete_through,
-            })
+            }))
             .await
             .unwrap();
     }

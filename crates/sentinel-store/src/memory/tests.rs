@@ -13,16 +13,16 @@ async fn the_reference_keeps_the_contract() {
 async fn a_crash_keeps_what_was_flushed_and_the_rest_can_come_again() {
     let store = MemoryStore::new();
     let batches = contract::batches(7, 40);
-    store.insert(batches[0].clone()).await.unwrap();
+    store.insert(batches[0].clone().into()).await.unwrap();
     assert_eq!(store.durable_end(batches[0].span.partition), 0);
     store.flush().await.unwrap();
     assert_eq!(store.durable_end(batches[0].span.partition), batches[0].span.end);
-    store.insert(batches[1].clone()).await.unwrap();
+    store.insert(batches[1].clone().into()).await.unwrap();
 
     let store = store.crash();
     assert_eq!(store.storage().await.unwrap().events, batches[0].events.len() as u64);
     for batch in &batches[..2] {
-        store.insert(batch.clone()).await.unwrap();
+        store.insert(batch.clone().into()).await.unwrap();
     }
     assert_eq!(
         store.storage().await.unwrap().events,
@@ -34,7 +34,7 @@ async fn a_crash_keeps_what_was_flushed_and_the_rest_can_come_again() {
 async fn an_export_is_one_event_a_line_and_other_forms_are_refused_with_the_right_one() {
     let store = MemoryStore::new();
     let batch = contract::batches(3, 600).remove(0);
-    store.insert(batch.clone()).await.unwrap();
+    store.insert(batch.clone().into()).await.unwrap();
     let query = ExportQuery {
         filter: Filter::all(Scope::All),
         format: ExportFormat::Ndjson,

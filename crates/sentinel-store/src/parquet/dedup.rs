@@ -61,15 +61,16 @@ impl Dedup {
     }
 
     /// Which of the events are new. `in_files` removes from a set the ids that no file has.
-    pub(super) fn fresh<E>(
+    pub(super) fn fresh<'a, E>(
         &self,
-        events: &[(u64, Event)],
+        events: impl Iterator<Item = &'a Event> + Clone,
         in_files: impl FnOnce(&HashSet<EventId>) -> Result<HashSet<EventId>, E>,
     ) -> Result<Vec<bool>, E> {
-        let mut seen = HashSet::with_capacity(events.len());
+        let count = events.size_hint().0;
+        let mut seen = HashSet::with_capacity(count);
         let mut doubtful = HashSet::new();
-        let mut fresh = Vec::with_capacity(events.len());
-        for (_, event) in events {
+        let mut fresh = Vec::with_capacity(count);
+        for event in events.clone() {
             let id = event.id.as_u128();
             let known = !seen.insert(id) || self.window.contains(&id);
             let above = event.id.made_at_millis().is_some() && self.floor.is_none_or(|floor| id > floor);
@@ -81,7 +82,7 @@ impl Dedup {
         }
         if !doubtful.is_empty() {
             let stored = in_files(&doubtful)?;
-            for (fresh, (_, event)) in fresh.iter_mut().zip(events) {
+            for (fresh, event) in fresh.iter_mut().zip(events) {
                 *fresh &= !stored.contains(&event.id);
             }
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use domain::{Event, Span, Timestamp};
+use domain::{Event, EventBatch, Timestamp};
 
 use super::convert::{Row, to_batch};
 use super::rollup;
@@ -55,11 +55,51 @@ impl Sealed {
     }
 }
 
-/// One insert's events of one partition.
+/// Those events of one insert that are new: the batch itself, and which of its events count.
 #[derive(Debug)]
-struct Chunk {
-    partition: u32,
-    events: Vec<(u64, Event)>,
+pub(super) struct Chunk {
+    batch: Arc<EventBatch>,
+    /// Places in the batch.
+    taken: Vec<u32>,
+}
+
+impl Chunk {
+    /// The events of a batch from an offset on.
+    pub(super) fn from_offset(batch: &Arc<EventBatch>, first: u64) -> Self {
+        let offsets = (0..).zip(&batch.events);
+        Self {
+            taken: offsets
+                .filter(|(_, (offset, _))| *offset >= first)
+                .map(|(at, _)| at)
+                .collect(),
+            batch: Arc::clone(batch),
+        }
+    }
+
+    /// Leaves out the events for which `fresh`, in their order, says no.
+    pub(super) fn keep(&mut self, fresh: &[bool]) {
+        let mut fresh = fresh.iter();
+        self.taken.retain(|_| *fresh.next().unwrap_or(&true));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.taken.len()
+    }
+
+    pub(super) fn events(&self) -> impl Iterator<Item = &Event> + Clone {
+        self.taken.iter().map(|at| &self.batch.events[*at as usize].1)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        self.taken.iter().map(|at| {
+            let (offset, event) = &self.batch.events[*at as usize];
+            Row {
+                partition: self.batch.span.partition,
+                offset: *offset,
+                event,
+            }
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -74,22 +114,10 @@ impl Tail {
         if let Some(sealed) = self.sealed.get() {
             return Ok(Arc::clone(sealed));
         }
-        let rows: Vec<_> = self
-            .chunks
-            .iter()
-            .flat_map(|chunk| rows(chunk.partition, &chunk.events))
-            .collect();
+        let rows: Vec<_> = self.chunks.iter().flat_map(|chunk| chunk.rows()).collect();
         let sealed = Arc::new(Sealed::new(&rows)?);
         Ok(Arc::clone(self.sealed.get_or_init(|| sealed)))
     }
-}
-
-fn rows(partition: u32, events: &[(u64, Event)]) -> impl Iterator<Item = Row<'_>> {
-    events.iter().map(move |(offset, event)| Row {
-        partition,
-        offset: *offset,
-        event,
-    })
 }
 
 /// Events that go to files together.
@@ -124,32 +152,29 @@ impl Generation {
             .saturating_add(ids)
     }
 
-    /// The generation after an insert of these events of a span.
-    pub(super) fn with(&self, span: Span, events: Vec<(u64, Event)>, now: Timestamp) -> Result<Self, ArrowError> {
+    /// The generation after an insert that settles the chunk's span.
+    pub(super) fn with(&self, chunk: Chunk, now: Timestamp) -> Result<Self, ArrowError> {
         let mut next = self.clone();
-        next.ends.insert(span.partition, span.end);
+        next.ends.insert(chunk.batch.span.partition, chunk.batch.span.end);
         next.since.get_or_insert(now);
-        if events.is_empty() {
+        if chunk.len() == 0 {
             return Ok(next);
         }
-        next.events += events.len() as u64;
-        for (_, event) in &events {
+        next.events += chunk.len() as u64;
+        for event in chunk.events() {
             let (min, max) = next.times.unwrap_or((event.timestamp, event.timestamp));
             next.times = Some((min.min(event.timestamp), max.max(event.timestamp)));
         }
-        if events.len() >= TAIL_EVENTS_MAX {
-            for part in events.chunks(2 * TAIL_EVENTS_MAX) {
-                let rows: Vec<_> = rows(span.partition, part).collect();
-                next.push(Arc::new(Sealed::new(&rows)?));
+        if chunk.len() >= TAIL_EVENTS_MAX {
+            let rows: Vec<_> = chunk.rows().collect();
+            for part in rows.chunks(2 * TAIL_EVENTS_MAX) {
+                next.push(Arc::new(Sealed::new(part)?));
             }
             return Ok(next);
         }
         let mut chunks = self.tail.chunks.clone();
-        let count = self.tail.events + events.len();
-        chunks.push(Arc::new(Chunk {
-            partition: span.partition,
-            events,
-        }));
+        let count = self.tail.events + chunk.len();
+        chunks.push(Arc::new(chunk));
         let tail = Tail {
             chunks,
             events: count,

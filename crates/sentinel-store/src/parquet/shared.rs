@@ -15,7 +15,7 @@ use super::dedup::Dedup;
 use super::disk::Disk;
 use super::files::DataFile;
 use super::flush::{self, FlushError};
-use super::hot::Generation;
+use super::hot::{Chunk, Generation};
 use super::lookup;
 use super::manifest::Edit;
 use super::recover::Recovered;
@@ -124,7 +124,7 @@ impl Shared {
     }
 
     /// Makes a batch visible.
-    pub(super) fn insert(&self, batch: EventBatch) -> Result<Inserted, InsertError> {
+    pub(super) fn insert(&self, batch: &Arc<EventBatch>) -> Result<Inserted, InsertError> {
         let mut dedup = held(&self.dedup);
         let known = dedup.ends.get(&batch.span.partition).copied().unwrap_or(0);
         let offered = batch.events.len() as u64;
@@ -135,18 +135,16 @@ impl Shared {
                 duplicates: offered,
             });
         }
-        let mut events = batch.events;
-        events.retain(|(offset, _)| *offset >= known);
         let view = self.view.load_full();
+        let mut chunk = Chunk::from_offset(batch, known);
         let fresh = dedup
-            .fresh(&events, |ids: &HashSet<_>| lookup::stored(&view, ids))
+            .fresh(chunk.events(), |ids: &HashSet<_>| lookup::stored(&view, ids))
             .map_err(unavailable)?;
-        let mut fresh = fresh.into_iter();
-        events.retain(|_| fresh.next().unwrap_or(true));
-        let stored = events.len() as u64;
-        let ids: Vec<_> = events.iter().map(|(_, event)| event.id).collect();
+        chunk.keep(&fresh);
+        let stored = chunk.len() as u64;
+        let ids: Vec<_> = chunk.events().map(|event| event.id).collect();
         // Only inserts change the active generation while `dedup` is held, and freezing takes it too.
-        let active = Arc::new(view.active.with(batch.span, events, self.now()).map_err(unavailable)?);
+        let active = Arc::new(view.active.with(chunk, self.now()).map_err(unavailable)?);
         dedup.accept(ids.into_iter());
         dedup.ends.insert(batch.span.partition, batch.span.end);
         self.publish(|view| View {

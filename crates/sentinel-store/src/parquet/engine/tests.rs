@@ -59,7 +59,7 @@ impl Bench {
     async fn with_events() -> Self {
         let bench = Self::new();
         for batch in contract::batches(3, 100) {
-            bench.rows.insert(batch).await.unwrap();
+            bench.rows.insert(batch.into()).await.unwrap();
         }
         bench
     }
@@ -150,7 +150,7 @@ impl Tables for Shelf {
 }
 
 impl EventWriter for Bench {
-    async fn insert(&self, batch: EventBatch) -> Result<Inserted, InsertError> {
+    async fn insert(&self, batch: Arc<EventBatch>) -> Result<Inserted, InsertError> {
         self.rows.insert(batch).await
     }
     fn durable_end(&self, partition: u32) -> u64 {
@@ -226,7 +226,7 @@ impl Folder {
 }
 
 impl EventWriter for Folder {
-    async fn insert(&self, batch: EventBatch) -> Result<Inserted, InsertError> {
+    async fn insert(&self, batch: Arc<EventBatch>) -> Result<Inserted, InsertError> {
         self.writer.insert(batch).await
     }
     fn durable_end(&self, partition: u32) -> u64 {
@@ -283,11 +283,11 @@ async fn sql_over_files_and_hot_rows_sees_the_scope_alone() {
     let folder = Folder::new();
     let mut batches = contract::batches(3, 100).into_iter();
     for batch in batches.by_ref().take(6) {
-        folder.insert(batch).await.unwrap();
+        folder.insert(batch.into()).await.unwrap();
     }
     folder.flush().await.unwrap();
     for batch in batches {
-        folder.insert(batch).await.unwrap();
+        folder.insert(batch.into()).await.unwrap();
     }
     for table in ["events", "calls_hourly", "calls_daily"] {
         let sql = format!("SELECT DISTINCT namespace FROM {table} WHERE server <> 'x' OR server IS NULL OR true");

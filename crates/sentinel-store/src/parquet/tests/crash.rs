@@ -41,7 +41,7 @@ async fn live(folder: &Path, fault: Fault) -> bool {
         for (number, event) in &mut events.events {
             event.timestamp = domain::Timestamp::from_seconds(NOON + i64::try_from(*number % 2).unwrap() * 86_400);
         }
-        assert_eq!(store.insert(events).await.unwrap().stored, 50);
+        assert_eq!(store.insert(events.into()).await.unwrap().stored, 50);
         well &= store.flush().await.is_ok();
         assert_eq!(
             store.snapshot().stored().events,
@@ -78,7 +78,7 @@ async fn die_at_every_step(unsure: Unsure) {
         let store = open(folder.path());
         let end = store.durable_end(0);
         assert_eq!(store.snapshot().stored().events, end, "died before step {steps}");
-        store.insert(batch(0, 150)).await.unwrap();
+        store.insert(batch(0, 150).into()).await.unwrap();
         assert_eq!(counted(&store).await, 150, "died before step {steps}");
         let files = std::fs::read_dir(folder.path()).unwrap().filter(|entry| {
             entry
@@ -128,15 +128,15 @@ async fn a_full_disk_makes_inserts_wait_and_is_survived() {
         ..still(folder.path())
     };
     let store = ParquetStore::open_with(config, Hand::at(NOON).clock(), Some(fault)).unwrap();
-    store.insert(batch(0, 100)).await.unwrap();
+    store.insert(batch(0, 100).into()).await.unwrap();
     let error = store.flush().await.unwrap_err();
     assert_eq!(error.remedy(), crate::Remedy::Retry);
-    let error = store.insert(batch(100, 200)).await.unwrap_err();
+    let error = store.insert(batch(100, 200).into()).await.unwrap_err();
     assert_eq!(error.remedy(), crate::Remedy::Retry);
     assert_eq!((counted(&store).await, store.durable_end(0)), (100, 0));
     *full.lock().unwrap() = false;
     store.flush().await.unwrap();
-    store.insert(batch(100, 200)).await.unwrap();
+    store.insert(batch(100, 200).into()).await.unwrap();
     assert_eq!((counted(&store).await, store.durable_end(0)), (200, 100));
 }
 
@@ -149,7 +149,7 @@ async fn what_is_old_enough_goes_to_files_unasked() {
         ..still(folder.path())
     };
     let store = ParquetStore::open(config, hand.clock()).unwrap();
-    store.insert(batch(0, 10)).await.unwrap();
+    store.insert(batch(0, 10).into()).await.unwrap();
     hand.set(NOON + 61);
     let wait = async {
         while store.durable_end(0) < 10 {

@@ -19,13 +19,13 @@ fn files(folder: &tempfile::TempDir, part: &str) -> Vec<PathBuf> {
 async fn a_missing_file_is_named_where_it_is_needed_and_hurts_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    store.insert(batch(0, 100)).await.unwrap();
+    store.insert(batch(0, 100).into()).await.unwrap();
     store.flush().await.unwrap();
     let mut later = batch(100, 200);
     for (_, event) in &mut later.events {
         event.timestamp = domain::Timestamp::from_seconds(NOON + 86_400);
     }
-    store.insert(later).await.unwrap();
+    store.insert(later.into()).await.unwrap();
     store.flush().await.unwrap();
     drop(store);
     let lost = files(&folder, "events-2026-11-22").remove(0);
@@ -47,7 +47,7 @@ async fn a_missing_file_is_named_where_it_is_needed_and_hurts_nobody_else() {
         100
     );
     assert_eq!(number(&store.snapshot(), "select sum(events) from calls_daily").await, 200);
-    store.insert(batch(200, 250)).await.unwrap();
+    store.insert(batch(200, 250).into()).await.unwrap();
     store.flush().await.unwrap();
 }
 
@@ -55,14 +55,14 @@ async fn a_missing_file_is_named_where_it_is_needed_and_hurts_nobody_else() {
 async fn one_process_at_a_time_writes_and_others_may_read() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    store.insert(batch(0, 100)).await.unwrap();
+    store.insert(batch(0, 100).into()).await.unwrap();
     store.flush().await.unwrap();
     let error = ParquetStore::open(still(folder.path()), Hand::at(NOON).clock()).unwrap_err();
     assert!(matches!(error, OpenError::InUse(_)), "{error}");
     let reader = ParquetStore::open_read_only(still(folder.path()), Hand::at(NOON).clock()).unwrap();
     assert_eq!(counted(&reader).await, 100);
     assert!(matches!(
-        reader.insert(batch(100, 101)).await,
+        reader.insert(batch(100, 101).into()).await,
         Err(crate::InsertError::Closed)
     ));
     assert!(matches!(reader.flush().await, Err(crate::InsertError::Closed)));
@@ -74,7 +74,7 @@ async fn a_damaged_manifest_gives_way_to_the_one_before_only_when_that_forgets_n
     let hand = Hand::at(NOON);
     let store = ParquetStore::open(still(folder.path()), hand.clock()).unwrap();
     for part in 0..2 {
-        store.insert(batch(part * 10, (part + 1) * 10)).await.unwrap();
+        store.insert(batch(part * 10, (part + 1) * 10).into()).await.unwrap();
         store.flush().await.unwrap();
     }
     drop(store);

@@ -16,7 +16,7 @@ async fn counts_never_dip_while_rows_move_to_files_and_files_merge() {
     #[expect(clippy::disallowed_methods, reason = "the test owns the task and awaits it")]
     let writing = tokio::spawn(async move {
         for part in 0..30 {
-            writer.insert(batch(part * 20, (part + 1) * 20)).await.unwrap();
+            writer.insert(batch(part * 20, (part + 1) * 20).into()).await.unwrap();
             if part % 2 == 0 {
                 writer.flush().await.unwrap();
             }
@@ -45,7 +45,7 @@ async fn a_closed_day_becomes_one_file_per_table_in_the_same_order_and_a_snapsho
     let hand = Hand::at(NOON);
     let store = ParquetStore::open(still(folder.path()), hand.clock()).unwrap();
     for part in 0..5 {
-        store.insert(batch(part * 100, (part + 1) * 100)).await.unwrap();
+        store.insert(batch(part * 100, (part + 1) * 100).into()).await.unwrap();
         store.flush().await.unwrap();
     }
     let before = store.snapshot();
@@ -89,7 +89,7 @@ async fn a_closed_day_becomes_one_file_per_table_in_the_same_order_and_a_snapsho
     drop(store);
     let store = open(folder.path());
     assert_eq!(counted(&store).await, 500);
-    assert_eq!(store.insert(batch(0, 500)).await.unwrap().duplicates, 500);
+    assert_eq!(store.insert(batch(0, 500).into()).await.unwrap().duplicates, 500);
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn retention_removes_whole_days() {
         ..still(folder.path())
     };
     let store = ParquetStore::open(config, hand.clock()).unwrap();
-    store.insert(batch(0, 10)).await.unwrap();
+    store.insert(batch(0, 10).into()).await.unwrap();
     store.flush().await.unwrap();
     hand.set(NOON + 3 * 86_400 + 43_199);
     retain::run(&store.shared).unwrap();
@@ -110,7 +110,7 @@ async fn retention_removes_whole_days() {
     retain::run(&store.shared).unwrap();
     assert_eq!((counted(&store).await, store.durable_end(0)), (0, 10));
     assert_eq!(
-        store.insert(batch(0, 10)).await.unwrap().stored,
+        store.insert(batch(0, 10).into()).await.unwrap().stored,
         0,
         "positions outlive the rows"
     );

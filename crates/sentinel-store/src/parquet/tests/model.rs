@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use domain::{Event, EventBatch, EventId, Span, Timestamp};
 use rand::rngs::SmallRng;
@@ -81,11 +82,11 @@ async fn whatever_happens_each_id_counts_once() {
                         .map(|offset| (offset as u64, queue[partition][offset].clone()))
                         .collect();
                     store
-                        .insert(EventBatch {
+                        .insert(Arc::new(EventBatch {
                             span,
                             events,
                             complete_through: Timestamp::MIN,
-                        })
+                        }))
                         .await
                         .unwrap();
                     ends[partition] = ends[partition].max(end);

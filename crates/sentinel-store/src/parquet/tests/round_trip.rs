@@ -10,12 +10,12 @@ use crate::query::Scope;
 async fn events_come_back_as_they_went_in_from_memory_and_from_files_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    assert_eq!(store.insert(batch(0, 500)).await.unwrap().stored, 500);
+    assert_eq!(store.insert(batch(0, 500).into()).await.unwrap().stored, 500);
     assert_eq!(counted(&store).await, 500);
     assert_eq!(store.durable_end(0), 0);
     store.flush().await.unwrap();
     assert_eq!(store.durable_end(0), 500);
-    store.insert(batch(500, 600)).await.unwrap();
+    store.insert(batch(500, 600).into()).await.unwrap();
     assert_eq!(counted(&store).await, 600);
     let rows = sql(&store.snapshot(), &Scope::All, "select * from events order by \"offset\"")
         .await
@@ -33,7 +33,7 @@ async fn events_come_back_as_they_went_in_from_memory_and_from_files_after_a_res
         "what was not flushed is the queue's to hand out again"
     );
     assert_eq!(store.durable_end(0), 500);
-    let again = store.insert(batch(450, 600)).await.unwrap();
+    let again = store.insert(batch(450, 600).into()).await.unwrap();
     assert_eq!((again.stored, again.duplicates), (100, 50));
     assert_eq!(counted(&store).await, 600);
 }
@@ -42,9 +42,9 @@ async fn events_come_back_as_they_went_in_from_memory_and_from_files_after_a_res
 async fn a_scope_holds_whatever_the_query_says() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    store.insert(batch(0, 300)).await.unwrap();
+    store.insert(batch(0, 300).into()).await.unwrap();
     store.flush().await.unwrap();
-    store.insert(batch(300, 600)).await.unwrap();
+    store.insert(batch(300, 600).into()).await.unwrap();
     let scope = Scope::Only {
         namespaces: vec!["team-1".to_owned()],
         teams: vec!["owner-0".to_owned()],

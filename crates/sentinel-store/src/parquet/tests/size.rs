@@ -96,7 +96,7 @@ async fn realistic_events_take_few_bytes_on_disk() {
             events,
             complete_through: Timestamp::MIN,
         };
-        store.insert(batch).await.unwrap();
+        store.insert(batch.into()).await.unwrap();
         first = end;
     }
     store.flush().await.unwrap();

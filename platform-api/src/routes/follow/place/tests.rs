@@ -33,7 +33,7 @@ async fn insert(store: &MemoryStore, partition: u32, offsets: &[u64]) {
         events: offsets.iter().map(|offset| (*offset, event(*offset))).collect(),
         complete_through: Timestamp::default(),
     };
-    store.insert(batch).await.unwrap();
+    store.insert(batch.into()).await.unwrap();
 }
 
 #[test]

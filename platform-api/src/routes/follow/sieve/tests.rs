@@ -50,7 +50,7 @@ async fn the_sieve_means_what_the_store_means() {
         events: (0..).zip(events.clone()).collect(),
         complete_through: Timestamp::default(),
     };
-    store.insert(batch).await.unwrap();
+    store.insert(batch.into()).await.unwrap();
     let only = |namespaces: &[&str], teams: &[&str]| {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Scope::Only {
