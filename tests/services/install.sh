@@ -4,7 +4,8 @@
 #
 #   tests/services/install.sh             installs what is missing, prints the folder
 #   tests/services/install.sh node        only the npm packages
-#   tests/services/install.sh python      only the two Python environments
+#   tests/services/install.sh python      only the two Python environments of the SDKs
+#   tests/services/install.sh clickhouse  only the ClickHouse engine
 #
 # Everything lands in ${MCP_RUNTIME_SERVICES:-<repository>/.services}. Each part leaves a stamp with the digest of
 # its pins, so a second run changes nothing and takes milliseconds; several runs at once wait for each other.
@@ -82,18 +83,20 @@ install_python() {
 
 part=${1:-all}
 case $part in
-all | node | python) ;;
+all | node | python | clickhouse) ;;
 *)
-    say "usage: install.sh [all|node|python]"
+    say "usage: install.sh [all|node|python|clickhouse]"
     exit 2
     ;;
 esac
 
 exec 9>"$services/.lock"
 flock 9
-if [ "$part" != python ]; then install_node; fi
-if [ "$part" != node ]; then
+wanted() { [ "$part" = all ] || [ "$part" = "$1" ]; }
+if wanted node; then install_node; fi
+if wanted python; then
     install_python mcp2
     install_python mcp1
 fi
+if wanted clickhouse; then install_python clickhouse; fi
 printf '%s\n' "$services"
