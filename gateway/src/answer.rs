@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::classify::Ending;
+use crate::endpoint::{EndpointEdit, Fed};
 use crate::exchange::Exchange;
 
 /// Why an answer breaks off on its way through.
@@ -46,6 +47,8 @@ struct Passing {
     waiting: bool,
     /// Ends a stream that would otherwise outlast the process.
     stop: Option<BoxFuture<'static, ()>>,
+    /// Looks at the first event of a stream that may be a legacy one.
+    endpoint: Option<EndpointEdit>,
     over: bool,
 }
 
@@ -73,6 +76,7 @@ impl AnswerBody {
     ) -> Self {
         let passing = Passing {
             body,
+            endpoint: exchange.may_name_endpoint().then(EndpointEdit::default),
             exchange,
             idle_max,
             timer: None,
@@ -100,7 +104,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Ours(bytes) => bytes.is_none(),
-            Source::Theirs(passing) => passing.over || passing.body.is_end_stream(),
+            Source::Theirs(passing) => passing.over || (passing.endpoint.is_none() && passing.body.is_end_stream()),
         }
     }
 
@@ -124,7 +128,7 @@ impl Passing {
             self.exchange.ends(Ending::Complete);
             return Poll::Ready(None);
         }
-        match Pin::new(&mut self.body).poll_frame(context) {
+        match self.poll_theirs(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.waiting = false;
                 if let Some(bytes) = frame.data_ref() {
@@ -140,6 +144,34 @@ impl Passing {
                 Poll::Ready(self.exchange.last_words(Ending::Complete).map(|words| Ok(Frame::data(words))))
             }
             Poll::Pending => self.poll_idle(context),
+        }
+    }
+
+    /// The next frame of the server, with the address that legacy streams begin with replaced by ours.
+    fn poll_theirs(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        loop {
+            let next = ready!(Pin::new(&mut self.body).poll_frame(context));
+            let Some(edit) = &mut self.endpoint else {
+                return Poll::Ready(next);
+            };
+            let fed = match &next {
+                Some(Ok(frame)) => match frame.data_ref() {
+                    Some(bytes) => edit.feed(bytes, &self.exchange.site),
+                    None => return Poll::Ready(next),
+                },
+                // What was held back goes first; the end itself is asked for again.
+                None => Fed::Done(edit.rest()),
+                Some(Err(_)) => return Poll::Ready(next),
+            };
+            if let Fed::Done(bytes) = fed {
+                self.endpoint = None;
+                if !bytes.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                if next.is_none() {
+                    return Poll::Ready(None);
+                }
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use crate::gateway::Shared;
 use crate::inspect::{Inspected, Message, MessageKind, inspect};
 use crate::policy::{Call, Verdict};
 use crate::record::{Draft, Importance};
-use crate::route::Site;
+use crate::route::{Recording, Site};
 use crate::scan::{Found, JsonScan, SseScan, same_id};
 use crate::sessions::{SessionFacts, SessionKey};
 use crate::text::{bounded, header_text};
@@ -58,6 +58,8 @@ pub(crate) struct Exchange {
     scan: Scan,
     answer: Option<Found>,
     unread: bool,
+    /// The server answers on another stream, as legacy ones do.
+    elsewhere: bool,
     ending: Ending,
 }
 
@@ -106,6 +108,7 @@ impl Exchange {
             scan: Scan::Unread,
             answer: None,
             unread: false,
+            elsewhere: false,
             ending: Ending::ClientGone,
         }
     }
@@ -261,6 +264,10 @@ impl Exchange {
     /// The head of the server's answer is here.
     pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap, empty: bool) {
         self.headed(status);
+        self.site.is_back();
+        self.elsewhere = status == StatusCode::ACCEPTED
+            && self.asked == Asked::Answer
+            && self.payload.path.as_deref().is_some_and(|path| self.site.is_announced(path));
         let kind = if empty { ResponseKind::Empty } else { kind_of(headers) };
         self.payload.response_kind = Some(kind);
         self.unread = headers
@@ -349,6 +356,11 @@ impl Exchange {
         Some(words.into())
     }
 
+    /// Whether the answer may be a stream of the transport before revision 2025-03-26, which had no sessions in headers.
+    pub(crate) fn may_name_endpoint(&self) -> bool {
+        self.asked == Asked::Stream && self.session.is_none() && matches!(self.scan, Scan::Sse(_))
+    }
+
     pub(crate) fn is_stream(&self) -> bool {
         self.event_type == "mcp.stream"
     }
@@ -362,7 +374,7 @@ impl Exchange {
         self.payload.latency_us = Some(micros(now.saturating_sub(self.started)));
         self.payload.upstream_us = self.forwarded.map(|forwarded| micros(now.saturating_sub(forwarded)));
         self.payload.bytes_out.get_or_insert(0);
-        let mut resumable = false;
+        let mut resumable = self.elsewhere;
         match &mut self.scan {
             Scan::Unread => {}
             Scan::Json(scan) => {
@@ -430,6 +442,10 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.finish();
         self.shared.metrics.ended(&self.site, &self.payload);
+        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.site.route.recording == Recording::Off {
+            return;
+        }
         let denied = self.payload.outcome == Some(domain::Outcome::Denied);
         let importance = if denied || self.event_type == "mcp.session" {
             Importance::Kept
@@ -451,7 +467,6 @@ impl Drop for Exchange {
             parent_span_id: self.parent,
             payload: std::mem::take(&mut self.payload),
         });
-        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

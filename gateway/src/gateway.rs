@@ -3,35 +3,28 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use domain::Decision;
 use futures::FutureExt as _;
 use http::{Method, Request, Response, header, request};
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use service_kit::http::{BodyIdle, IdleTimeout};
 use service_kit::tasks::Shutdown;
 use service_kit::{Clock, Problem, Tasks};
 use tokio::time::timeout;
 
 use crate::answer::AnswerBody;
-use crate::classify::Ending;
 use crate::exchange::Exchange;
 use crate::forward::{self, CallerRules, ForwardRules, Hop, HttpClient};
+use crate::limit::{self, Held};
 use crate::metrics::GatewayMetrics;
 use crate::record::Recorder;
 use crate::refusal::Refusal;
 use crate::route::RouteTable;
 use crate::sessions::Sessions;
-
-/// Room for a body before its length is believed.
-const BODY_START_BYTES_MAX: usize = 64 << 10;
-
-const METHODS: [Method; 4] = [Method::POST, Method::GET, Method::DELETE, Method::OPTIONS];
 
 /// What the gateway puts up with, and what it passes on.
 #[derive(Debug, Clone)]
@@ -40,6 +33,10 @@ pub struct GatewayLimits {
     pub body_bytes_max: usize,
     /// Longest pause within a request's body.
     pub body_idle_timeout: Duration,
+    /// Longest time for a request's body to arrive as a whole.
+    pub body_timeout: Duration,
+    /// Bytes of all large bodies together that are held at a time; more gets 503.
+    pub bodies_bytes_max: usize,
     /// Longest time for a connection to a server to come about.
     pub connect_timeout: Duration,
     /// Longest time without a byte from the server, while it owes an answer. Streams may be silent for ever.
@@ -57,6 +54,8 @@ impl Default for GatewayLimits {
         Self {
             body_bytes_max: 4 << 20,
             body_idle_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_mins(2),
+            bodies_bytes_max: 256 << 20,
             connect_timeout: Duration::from_secs(5),
             upstream_idle_timeout: Duration::from_mins(15),
             sessions_max: 16_384,
@@ -83,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<GatewayMetrics>,
     pub(crate) sessions: Sessions,
     pub(crate) in_flight: AtomicU64,
+    /// Bytes of large bodies that are held now.
+    pub(crate) bodies_bytes: AtomicUsize,
     client: HttpClient,
     tasks: Tasks,
     shutdown: Shutdown,
@@ -99,6 +100,7 @@ impl Gateway {
             shutdown: tasks.shutdown(service_kit::Stage::Intake),
             tasks: tasks.clone(),
             in_flight: AtomicU64::new(0),
+            bodies_bytes: AtomicUsize::new(0),
             routes,
             recorder,
             limits,
@@ -143,69 +145,15 @@ impl Gateway {
         head: request::Parts,
         body: Incoming,
     ) -> Result<Response<Incoming>, Box<Refusal>> {
-        self.limit(&head)?;
+        limit::check(&self.shared.limits, &head)?;
         exchange.identify(&head.headers);
-        let body = self.read(body).await?;
+        let Held {
+            bytes: body,
+            room: _room,
+        } = limit::read(&self.shared, body).await?;
         exchange.inspect(&head.headers, &body);
         authorize(exchange)?;
         self.forward(exchange, peer, head, body).await
-    }
-
-    /// Who may call at all, and how.
-    fn limit(&self, head: &request::Parts) -> Result<(), Box<Refusal>> {
-        if !METHODS.contains(&head.method) {
-            return Err(Refusal::denied("method_not_allowed", Problem::method_not_allowed(&METHODS)));
-        }
-        match self.shared.limits.callers.refusal(&head.headers, &head.uri) {
-            None => Ok(()),
-            Some(reason) => {
-                let problem = Problem::forbidden("this gateway is not called by that host or from that origin")
-                    .with_hint("call it by a name it knows, or add the name to its allowed hosts or origins");
-                Err(Refusal::denied(reason, problem))
-            }
-        }
-    }
-
-    /// The whole body: a decision needs all of it.
-    async fn read(&self, body: Incoming) -> Result<Bytes, Box<Refusal>> {
-        let bytes_max = self.shared.limits.body_bytes_max;
-        let too_large = || {
-            let problem = Problem::payload_too_large(format!("the body has more than {bytes_max} bytes"));
-            Refusal::denied("body_too_large", problem)
-        };
-        if body.is_end_stream() {
-            return Ok(Bytes::new());
-        }
-        let told = body.size_hint().lower();
-        if told > bytes_max as u64 {
-            return Err(too_large());
-        }
-        let mut body = IdleTimeout::new(body, self.shared.limits.body_idle_timeout);
-        let mut whole = Bytes::new();
-        let mut pieces = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| unread(&error))?;
-            let Ok(piece) = frame.into_data() else { continue };
-            if whole.len() + pieces.len() + piece.len() > bytes_max {
-                return Err(too_large());
-            }
-            // Nearly every body comes in one piece, which is then taken as it is.
-            if whole.is_empty() && pieces.is_empty() {
-                whole = piece;
-                continue;
-            }
-            if pieces.is_empty() {
-                pieces.reserve(
-                    usize::try_from(told)
-                        .unwrap_or(0)
-                        .min(BODY_START_BYTES_MAX)
-                        .max(whole.len() + piece.len()),
-                );
-                pieces.extend_from_slice(&std::mem::take(&mut whole));
-            }
-            pieces.extend_from_slice(&piece);
-        }
-        Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
     }
 
     async fn forward(
@@ -297,26 +245,12 @@ fn unrouted() -> Response<AnswerBody> {
     problem.to_response(None).map(AnswerBody::ours)
 }
 
-fn unread(error: &BodyIdle) -> Box<Refusal> {
-    match error {
-        BodyIdle::Paused(_) => Refusal::denied("body_too_slow", Problem::request_timeout("the body took too long to arrive")),
-        BodyIdle::Broken(_) => Box::new(Refusal {
-            problem: Problem::bad_request("the body broke off"),
-            ending: Ending::ClientGone,
-        }),
-    }
-}
-
 fn unreachable(exchange: &Exchange, error: &hyper_util::client::legacy::Error) -> Box<Refusal> {
     let (reason, message) = if error.is_connect() {
         ("upstream_unreachable", "the server cannot be reached")
     } else {
         ("upstream_broken", "the server ended the connection without an answer")
     };
-    tracing::debug!(
-        server = exchange.site.route.server,
-        error = %service_kit::error::Chain(error),
-        "asking the server failed"
-    );
+    exchange.site.is_away(error);
     Refusal::unanswered(reason, Problem::bad_gateway(message))
 }

@@ -1,14 +1,33 @@
 //! Which server a path belongs to. A sidecar has one server that owns every path; a shared listener has many, each at
 //! `/<prefix>/mcp`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::collections::{HashMap, VecDeque};
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Uri, uri};
 
+use service_kit::error::Chain;
+
 use crate::metrics::SiteMetrics;
 use crate::policy::PolicyCell;
+
+/// Paths that legacy servers name for posting to are reached below this one.
+const ANNOUNCED: &str = "/.endpoint";
+
+/// Most of those paths that are remembered for one server. Servers name one, and tell sessions apart by the query.
+const ANNOUNCED_MAX: usize = 16;
+
+/// Whether the requests to a server become events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recording {
+    #[default]
+    On,
+    /// They are counted in metrics only.
+    Off,
+}
 
 /// One MCP server behind the gateway.
 #[derive(Debug, Clone)]
@@ -26,6 +45,7 @@ pub struct Route {
     pub source: Option<String>,
     /// What requests are recorded as; `mcp.request` when absent.
     pub event_type: Option<String>,
+    pub recording: Recording,
     /// What is allowed.
     pub policy: PolicyCell,
 }
@@ -42,6 +62,7 @@ impl Route {
             upstream,
             source: None,
             event_type: None,
+            recording: Recording::On,
             policy: PolicyCell::default(),
         }
     }
@@ -53,6 +74,11 @@ impl Route {
             prefix: prefix.into(),
             ..self
         }
+    }
+
+    /// What makes it the same route as another of an earlier table.
+    fn key(&self) -> (&str, &str, &str, &Uri) {
+        (&self.prefix, &self.namespace, &self.server, &self.upstream)
     }
 }
 
@@ -91,28 +117,30 @@ pub(crate) struct Site {
     upstream_path: String,
     /// What is cut off the front of a path.
     mount: String,
+    /// The server could not be asked when it was last tried.
+    away: AtomicBool,
+    /// Paths that the server named for posting to.
+    announced: Mutex<VecDeque<String>>,
 }
 
 impl RouteTable {
     pub fn new(routes: Vec<Route>) -> Result<Self, RouteFault> {
-        Ok(Self(Arc::new(ArcSwap::from_pointee(Routes::build(routes)?))))
+        let table = Self(Arc::default());
+        table.replace(routes)?;
+        Ok(table)
     }
 
     /// Puts other routes in force, or says why not and leaves those there are.
     pub fn replace(&self, routes: Vec<Route>) -> Result<(), RouteFault> {
-        self.0.store(Arc::new(Routes::build(routes)?));
+        let routes = Arc::new(Routes::build(routes)?);
+        let before = self.0.swap(Arc::clone(&routes));
+        tell_changes(&before, &routes);
         Ok(())
     }
 
     /// The routes in force, for status pages.
     pub fn routes(&self) -> Vec<Route> {
-        let routes = self.0.load();
-        let mut all: Vec<_> = routes
-            .by_prefix
-            .values()
-            .chain(&routes.whole)
-            .map(|site| site.route.clone())
-            .collect();
+        let mut all: Vec<_> = self.0.load().sites().map(|site| site.route.clone()).collect();
         all.sort_by(|left, right| left.prefix.cmp(&right.prefix));
         all
     }
@@ -129,7 +157,30 @@ fn first_segment(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.split('/').next()
 }
 
+/// Operators see in the log which servers there are.
+fn tell_changes(before: &Routes, after: &Routes) {
+    let missing_in = |routes: &Routes, route: &Route| !routes.sites().any(|other| other.route.key() == route.key());
+    for Site { route, .. } in before
+        .sites()
+        .map(AsRef::as_ref)
+        .filter(|site| missing_in(after, &site.route))
+    {
+        tracing::info!(server = route.server, namespace = route.namespace, prefix = route.prefix, upstream = %route.upstream, "route removed");
+    }
+    for Site { route, .. } in after
+        .sites()
+        .map(AsRef::as_ref)
+        .filter(|site| missing_in(before, &site.route))
+    {
+        tracing::info!(server = route.server, namespace = route.namespace, prefix = route.prefix, upstream = %route.upstream, mode = route.policy.mode(), "route added");
+    }
+}
+
 impl Routes {
+    fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
+        self.by_prefix.values().chain(&self.whole)
+    }
+
     fn build(routes: Vec<Route>) -> Result<Self, RouteFault> {
         let mut built = Self::default();
         for route in routes {
@@ -184,8 +235,57 @@ impl Site {
             upstream_authority,
             upstream_path: route.upstream.path().trim_end_matches('/').to_owned(),
             mount,
+            away: AtomicBool::new(false),
+            announced: Mutex::default(),
             route,
         })
+    }
+
+    /// The server answered; the log tells when it had not before.
+    pub(crate) fn is_back(&self) {
+        if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+            tracing::info!(
+                server = self.route.server,
+                namespace = self.route.namespace,
+                "the server answers again"
+            );
+        }
+    }
+
+    /// The server could not be asked; the log tells it once.
+    pub(crate) fn is_away(&self, error: &(dyn Error + 'static)) {
+        if !self.away.swap(true, Ordering::Relaxed) {
+            tracing::warn!(server = self.route.server, namespace = self.route.namespace, upstream = %self.route.upstream, error = %Chain(error), "the server cannot be asked");
+        }
+    }
+
+    /// The path of ours for a path that the server named as its endpoint, which thereby becomes one that may be called.
+    pub(crate) fn announce(&self, path: &str) -> String {
+        let below = path
+            .strip_prefix(self.upstream_path.as_str())
+            .filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let mut announced = self.announced();
+        if !announced.iter().any(|known| known == path) {
+            announced.truncate(ANNOUNCED_MAX - 1);
+            announced.push_front(path.to_owned());
+        }
+        match below {
+            Some(rest) => format!("{}{rest}", self.mount),
+            None => format!("{}{ANNOUNCED}{path}", self.mount),
+        }
+    }
+
+    /// Whether what is posted there is answered on another stream.
+    pub(crate) fn is_announced(&self, asked: &str) -> bool {
+        let Some(rest) = self.rest(asked) else { return false };
+        let announced = self.announced();
+        announced.iter().any(|path| {
+            rest.strip_prefix(ANNOUNCED) == Some(path) || path.strip_prefix(self.upstream_path.as_str()) == Some(rest)
+        })
+    }
+
+    fn announced(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What follows the mount in a path: nothing, or something that begins with a slash.
@@ -197,14 +297,17 @@ impl Site {
     /// Where the upstream has what the client asks for.
     pub(crate) fn target(&self, asked: &Uri) -> Option<Uri> {
         let rest = self.rest(asked.path())?;
-        let path_and_query = if self.mount.is_empty() && self.upstream_path.is_empty() {
+        // Only what the server named itself can be reached outside of its own path.
+        let named = rest.strip_prefix(ANNOUNCED).filter(|_| self.is_announced(asked.path()));
+        let (base, rest) = named.map_or((self.upstream_path.as_str(), rest), |path| ("", path));
+        let path_and_query = if named.is_none() && self.mount.is_empty() && self.upstream_path.is_empty() {
             asked
                 .path_and_query()
                 .cloned()
                 .unwrap_or_else(|| uri::PathAndQuery::from_static("/"))
         } else {
-            let mut text = String::with_capacity(self.upstream_path.len() + rest.len() + 1);
-            text.push_str(&self.upstream_path);
+            let mut text = String::with_capacity(base.len() + rest.len() + 1);
+            text.push_str(base);
             text.push_str(rest);
             if text.is_empty() {
                 text.push('/');

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use domain::operations::ServerStatus;
-use gateway::{Route, RouteTable};
+use gateway::{Recording, Route, RouteTable};
 use service_kit::{Shutdown, Stage, Tasks};
 
 use crate::args::{Config, RESERVED, ServerArg, parse_upstream};
@@ -138,6 +138,9 @@ fn route_of_manifest(server: &crds::McpServer, others: &[Route]) -> Result<Route
     if let Some(analytics) = &server.spec.analytics {
         route.source.clone_from(&analytics.source);
         route.event_type.clone_from(&analytics.event_type);
+        if analytics.disabled {
+            route.recording = Recording::Off;
+        }
     }
     Ok(route)
 }

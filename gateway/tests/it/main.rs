@@ -5,6 +5,10 @@ mod columns;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]
+mod legacy;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod passing;
 #[cfg(test)]
 mod support;
