@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod event;
 pub mod ids;
 pub mod operations;
+pub mod policy;
 pub mod time;
 
 mod json_text;
