@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::classify::Ending;
 use crate::endpoint::{EndpointEdit, Fed};
 use crate::exchange::Exchange;
+use crate::upstream::Lease;
 
 /// Why an answer breaks off on its way through.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +38,17 @@ enum Source {
     Theirs(Box<Passing>),
 }
 
+/// What the server sends, and the connection it comes by.
+#[derive(Debug)]
+pub(crate) struct Theirs {
+    pub(crate) body: Incoming,
+    pub(crate) lease: Lease,
+}
+
 /// The server's answer, with whom it concerns.
 struct Passing {
     body: Incoming,
+    lease: Lease,
     exchange: Exchange,
     /// Longest pause, and what watches it; made at the first wait, since most answers come with their head.
     idle_max: Option<Duration>,
@@ -69,13 +78,14 @@ impl AnswerBody {
     }
 
     pub(crate) fn theirs(
-        body: Incoming,
+        theirs: Theirs,
         exchange: Exchange,
         idle_max: Option<Duration>,
         stop: Option<BoxFuture<'static, ()>>,
     ) -> Self {
         let passing = Passing {
-            body,
+            body: theirs.body,
+            lease: theirs.lease,
             endpoint: exchange.may_name_endpoint().then(EndpointEdit::default),
             exchange,
             idle_max,
@@ -141,6 +151,7 @@ impl Passing {
             }
             Poll::Ready(None) => {
                 self.over = true;
+                self.lease.done();
                 Poll::Ready(self.exchange.last_words(Ending::Complete).map(|words| Ok(Frame::data(words))))
             }
             Poll::Pending => self.poll_idle(context),
@@ -200,6 +211,7 @@ impl Drop for Passing {
         // A body of known length is dropped after its last byte without being asked for more.
         if self.body.is_end_stream() {
             self.exchange.ends(Ending::Complete);
+            self.lease.done();
         }
     }
 }

@@ -7,6 +7,7 @@
 mod send;
 mod spool;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use spool::{Spool, Spooled};
 
 /// Cheap and already five times smaller: events of one batch resemble each other.
 const ZSTD_LEVEL: i32 = 1;
+/// What an event usually takes as JSON.
+const LINE_BYTES: usize = 1_024;
 
 /// Where events go, and how patiently.
 #[derive(Debug, Clone)]
@@ -129,14 +132,16 @@ pub async fn deliver(recorder: Recorder, config: DeliveryConfig, tasks: &Tasks) 
     };
     let courier = Courier {
         backoff: Backoff::new(config.backoff),
+        event: recorder.blank(),
         recorder,
         config,
         sender,
         spool,
-        held: None,
+        held: VecDeque::new(),
         away: false,
     };
     courier.note_spool();
+    tracing::info!(ingest = %courier.config.ingest, spool = courier.spool.is_some(), waiting = courier.spool.as_ref().map_or(0, Spool::events), "delivering events");
     let shutdown = tasks.shutdown(Stage::Pipeline);
     tasks.spawn(Stage::Pipeline, "event delivery", courier.run(shutdown));
     Ok(())
@@ -147,8 +152,8 @@ pub async fn deliver(recorder: Recorder, config: DeliveryConfig, tasks: &Tasks) 
 struct Batch {
     body: Bytes,
     events: u64,
-    /// Kept so that a batch that is too large can be cut in two.
-    rest: Vec<Event>,
+    /// Before compression, so that a batch that is too large can be cut in two.
+    lines: Bytes,
 }
 
 struct Courier {
@@ -157,8 +162,10 @@ struct Courier {
     sender: Sender,
     spool: Option<Spool>,
     backoff: Backoff,
-    /// The batch that is being sent, if it is not in the spool.
-    held: Option<Batch>,
+    /// Batches that are neither sent nor in the spool, oldest first: one, or the halves of one that was too large.
+    held: VecDeque<Batch>,
+    /// Where events are made from drafts, one after the other.
+    event: Event,
     /// Ingest did not take the last batch.
     away: bool,
 }
@@ -183,7 +190,7 @@ impl Courier {
 
     /// Nothing but the queue has events.
     fn is_idle(&self) -> bool {
-        self.held.is_none() && self.spool.as_ref().is_none_or(Spool::is_empty)
+        self.held.is_empty() && self.spool.as_ref().is_none_or(Spool::is_empty)
     }
 
     /// Sends one batch: the oldest on disk, else the one in hand, else the next of the queue.
@@ -191,16 +198,14 @@ impl Courier {
         if let Some(spooled) = self.spool.as_ref().and_then(Spool::oldest) {
             return self.step_spooled(spooled).await;
         }
-        if self.held.is_none() {
-            self.held = self.next_batch();
-        }
-        let Some(batch) = &self.held else { return };
+        self.hold_next();
+        let Some(batch) = self.held.front() else { return };
         let sent = self.sender.send(batch.body.clone(), batch.events).await;
-        let Some(batch) = self.held.take() else { return };
+        let Some(batch) = self.held.pop_front() else { return };
         match self.settle(&sent, batch.events) {
             Settled::Done => {}
-            Settled::Again => self.held = Some(batch),
-            Settled::Smaller => self.split(batch),
+            Settled::Again => self.held.push_front(batch),
+            Settled::Smaller => self.split(&batch),
         }
         if self.away {
             self.put_by().await;
@@ -270,39 +275,58 @@ impl Courier {
         }
     }
 
-    fn split(&mut self, batch: Batch) {
-        let mut first = batch.rest;
-        if first.len() < 2 {
+    fn split(&mut self, batch: &Batch) {
+        if batch.events < 2 {
             tracing::error!("ingest finds a single event too large; it is given up");
             self.recorder.counts().dropped("refused", batch.events);
             return;
         }
-        // The second half is not sent now but read from its own batch later: halves are held one after the other.
-        let second = first.split_off(first.len() / 2);
-        self.recorder.put_back(second);
-        self.config.batch_events_max = first.len();
-        self.held = Some(encode(first));
+        let half = batch.events / 2;
+        let ends = memchr::memchr_iter(b'\n', &batch.lines);
+        let middle = ends
+            .take(usize::try_from(half).unwrap_or(usize::MAX))
+            .last()
+            .map_or(0, |end| end + 1);
+        self.config.batch_events_max = usize::try_from(half).unwrap_or(usize::MAX).max(1);
+        self.held
+            .push_front(Batch::new(batch.lines.slice(middle..), batch.events - half));
+        self.held.push_front(Batch::new(batch.lines.slice(..middle), half));
     }
 
-    fn next_batch(&self) -> Option<Batch> {
-        let events = self.recorder.take(self.config.batch_events_max, self.config.batch_bytes_max);
-        (!events.is_empty()).then(|| encode(events))
+    /// Sees to it that there is a batch in hand if there is anything to send.
+    fn hold_next(&mut self) {
+        if !self.held.is_empty() {
+            return;
+        }
+        let drafts = self.recorder.take(self.config.batch_events_max, self.config.batch_bytes_max);
+        if drafts.is_empty() {
+            return;
+        }
+        let mut lines = Vec::with_capacity(drafts.len() * LINE_BYTES);
+        let mut events = 0;
+        for draft in drafts {
+            self.recorder.fill(&mut self.event, draft);
+            // Writing to memory cannot fail, and every field of an event has a JSON form.
+            if serde_json::to_writer(&mut lines, &self.event).is_ok() {
+                lines.push(b'\n');
+                events += 1;
+            }
+        }
+        self.held.push_back(Batch::new(lines.into(), events));
     }
 
     /// Moves what is in memory to disk, as far as there is room.
     async fn put_by(&mut self) {
         // Whoever drops this future must not lose a batch, so each stays in hand until it is on disk.
-        while let Some(spool) = &mut self.spool {
-            if self.held.is_none() {
-                let events = self.recorder.take(self.config.batch_events_max, self.config.batch_bytes_max);
-                self.held = (!events.is_empty()).then(|| encode(events));
-            }
-            let Some(batch) = &self.held else { break };
+        loop {
+            self.hold_next();
+            let Some(spool) = &mut self.spool else { break };
+            let Some(batch) = self.held.front() else { break };
             if let Err(error) = spool.store(&batch.body, batch.events).await {
                 tracing::debug!(%error, "the spool takes no more; events stay in memory");
                 break;
             }
-            self.held = None;
+            self.held.pop_front();
         }
         self.note_spool();
     }
@@ -318,7 +342,7 @@ impl Courier {
         let pause = self.backoff.next().unwrap_or(self.config.backoff.pause_max);
         let until = Instant::now() + pause;
         loop {
-            let spooling = self.spool.as_ref().is_some_and(Spool::has_room) && self.held.is_none();
+            let spooling = self.spool.as_ref().is_some_and(Spool::has_room) && self.held.is_empty();
             if !spooling {
                 let _stopping = shutdown.or(tokio::time::sleep_until(until)).await;
                 return;
@@ -340,7 +364,7 @@ impl Courier {
         if self.away {
             self.put_by().await;
         }
-        while self.held.is_some() || !self.recorder.is_empty() {
+        while !self.held.is_empty() || !self.recorder.is_empty() {
             if timeout_at(deadline, self.step()).await.is_err() {
                 break;
             }
@@ -353,7 +377,7 @@ impl Courier {
             }
         }
         let _at_last = timeout(Duration::from_secs(1), self.put_by()).await;
-        let held = self.held.take().map_or(0, |batch| batch.events);
+        let held = self.held.drain(..).map(|batch| batch.events).sum();
         self.recorder.counts().dropped("call", held);
         let lost = held + self.recorder.abandon() as u64;
         if lost > 0 {
@@ -371,19 +395,14 @@ enum Settled {
     Smaller,
 }
 
-fn encode(events: Vec<Event>) -> Batch {
-    let mut lines = Vec::with_capacity(events.len() * 1_024);
-    for event in &events {
-        // Writing to memory cannot fail, and every field of an event has a JSON form.
-        if serde_json::to_writer(&mut lines, event).is_ok() {
-            lines.push(b'\n');
+impl Batch {
+    fn new(lines: Bytes, events: u64) -> Self {
+        // Compression in memory fails for want of memory only.
+        let body = zstd::bulk::compress(&lines, ZSTD_LEVEL).unwrap_or_default();
+        Self {
+            body: body.into(),
+            events,
+            lines,
         }
-    }
-    // Compression in memory fails for want of memory only; ingest takes plain lines as well, but is told which it is.
-    let body = zstd::bulk::compress(&lines, ZSTD_LEVEL).unwrap_or_default();
-    Batch {
-        body: body.into(),
-        events: events.len() as u64,
-        rest: events,
     }
 }

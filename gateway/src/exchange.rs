@@ -68,10 +68,6 @@ impl Exchange {
     pub(crate) fn begin(shared: Arc<Shared>, site: Arc<Site>, head: &request::Parts) -> Self {
         let mut payload = Box::<Payload>::default();
         let route = &site.route;
-        payload.server = Some(route.server.clone());
-        payload.namespace = Some(route.namespace.clone());
-        payload.cluster.clone_from(&route.cluster);
-        payload.team_id.clone_from(&route.team_id);
         payload.method = Some(bounded(head.method.as_str(), 32));
         payload.path = Some(bounded(head.uri.path(), domain::event::columns::LONG_TEXT_BYTES_MAX));
         let session = head
@@ -452,16 +448,11 @@ impl Drop for Exchange {
         } else {
             Importance::Ordinary
         };
-        let event_type = if self.event_type.is_empty() {
-            self.site.event_type.clone()
-        } else {
-            self.event_type.to_owned()
-        };
         self.shared.recorder.record(Draft {
             importance,
             timestamp: self.timestamp,
-            source: self.site.source.clone(),
-            event_type,
+            site: Arc::clone(&self.site),
+            event_type: self.event_type,
             trace_id: domain::TraceId::from_bytes(*self.trace.trace_id.as_bytes()),
             span_id: domain::SpanId::from_bytes(*self.trace.span_id.as_bytes()),
             parent_span_id: self.parent,

@@ -1,7 +1,7 @@
-//! The way to the server and back: which headers go along, and the pooled connections they go by.
+//! The way to the server and back: which headers go along.
 //!
 //! The server is asked for answers without content coding, since only those can be read while they pass; an answer that is encoded
-//! all the same passes unread. Nothing is ever sent twice: the pool repeats a request only when not a byte of it has left.
+//! all the same passes unread.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,12 +18,11 @@ use service_kit::trace::{TRACEPARENT, TraceContext};
 
 use crate::route::Site;
 
-pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+/// Opens connections, plain and by TLS.
+pub(crate) type Connector = HttpsConnector<HttpConnector>;
+/// A client for requests that are not calls.
+pub(crate) type HttpClient = Client<Connector, Full<Bytes>>;
 
-/// Common servers close idle connections after five seconds. We let go before them, since a request that meets a closing
-/// connection fails and is never sent again.
-const POOL_IDLE: Duration = Duration::from_secs(4);
-const POOL_PER_HOST_MAX: usize = 256;
 const KEEPALIVE: Duration = Duration::from_mins(1);
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -61,8 +60,7 @@ pub struct ForwardRules {
     pub credentials_kept: Vec<HeaderName>,
 }
 
-/// Connections to servers and to ingest, plain and by TLS.
-pub(crate) fn client(connect_timeout: Duration) -> HttpClient {
+pub(crate) fn connector(connect_timeout: Duration) -> Connector {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
@@ -75,13 +73,16 @@ pub(crate) fn client(connect_timeout: Duration) -> HttpClient {
         // The provider is the one that supports every default protocol version, so this is never taken.
         Err(_) => HttpsConnectorBuilder::new().with_webpki_roots(),
     };
-    let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
+    builder.https_or_http().enable_http1().wrap_connector(connector)
+}
+
+/// A client with connections of its own, for ingest.
+pub(crate) fn client(connect_timeout: Duration) -> HttpClient {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(POOL_PER_HOST_MAX)
+        .pool_idle_timeout(crate::upstream::IDLE_MAX)
         .set_host(false)
-        .build(connector)
+        .build(connector(connect_timeout))
 }
 
 /// The request as the server gets it; `None` when the path cannot be mapped.

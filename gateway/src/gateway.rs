@@ -13,18 +13,19 @@ use http::{Method, Request, Response, header, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use service_kit::tasks::Shutdown;
-use service_kit::{Clock, Problem, Tasks};
-use tokio::time::timeout;
+use service_kit::{Clock, Problem, Stage, Tasks};
+use tokio::time::{sleep, timeout};
 
-use crate::answer::AnswerBody;
+use crate::answer::{AnswerBody, Theirs};
 use crate::exchange::Exchange;
-use crate::forward::{self, CallerRules, ForwardRules, Hop, HttpClient};
+use crate::forward::{self, CallerRules, Connector, ForwardRules, Hop};
 use crate::limit::{self, Held};
 use crate::metrics::GatewayMetrics;
 use crate::record::Recorder;
 use crate::refusal::Refusal;
 use crate::route::RouteTable;
 use crate::sessions::Sessions;
+use crate::upstream::{AskFault, IDLE_MAX, Lease};
 
 /// What the gateway puts up with, and what it passes on.
 #[derive(Debug, Clone)]
@@ -84,7 +85,7 @@ pub(crate) struct Shared {
     pub(crate) in_flight: AtomicU64,
     /// Bytes of large bodies that are held now.
     pub(crate) bodies_bytes: AtomicUsize,
-    client: HttpClient,
+    connector: Connector,
     tasks: Tasks,
     shutdown: Shutdown,
 }
@@ -95,9 +96,9 @@ impl Gateway {
         let shared = Shared {
             metrics: GatewayMetrics::shared(tasks.metrics(), &recorder),
             sessions: Sessions::new(limits.sessions_max, limits.session_idle_timeout),
-            client: forward::client(limits.connect_timeout),
+            connector: forward::connector(limits.connect_timeout),
             clock: tasks.clock().clone(),
-            shutdown: tasks.shutdown(service_kit::Stage::Intake),
+            shutdown: tasks.shutdown(Stage::Intake),
             tasks: tasks.clone(),
             in_flight: AtomicU64::new(0),
             bodies_bytes: AtomicUsize::new(0),
@@ -105,9 +106,11 @@ impl Gateway {
             recorder,
             limits,
         };
-        Self {
+        let gateway = Self {
             shared: Arc::new(shared),
-        }
+        };
+        tasks.spawn(Stage::Intake, "idle connections", let_go(Arc::clone(&gateway.shared)));
+        gateway
     }
 
     /// The routes, to be replaced while requests pass.
@@ -133,7 +136,7 @@ impl Gateway {
         self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
         let mut exchange = Exchange::begin(Arc::clone(&self.shared), site, &head);
         match self.pass(&mut exchange, peer, head, body).await {
-            Ok(response) => self.stream(exchange, response),
+            Ok((response, lease)) => self.stream(exchange, response, lease),
             Err(refusal) => refuse(exchange, &refusal),
         }
     }
@@ -144,7 +147,7 @@ impl Gateway {
         peer: SocketAddr,
         head: request::Parts,
         body: Incoming,
-    ) -> Result<Response<Incoming>, Box<Refusal>> {
+    ) -> Result<(Response<Incoming>, Lease), Box<Refusal>> {
         limit::check(&self.shared.limits, &head)?;
         exchange.identify(&head.headers);
         let Held {
@@ -162,7 +165,7 @@ impl Gateway {
         peer: SocketAddr,
         head: request::Parts,
         body: Bytes,
-    ) -> Result<Response<Incoming>, Box<Refusal>> {
+    ) -> Result<(Response<Incoming>, Lease), Box<Refusal>> {
         let hop = Hop {
             peer,
             trace: exchange.trace,
@@ -175,9 +178,9 @@ impl Gateway {
         };
         exchange.forwards();
         let limit = self.shared.limits.upstream_idle_timeout;
-        match timeout(limit, self.shared.client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(unreachable(exchange, &error)),
+        match timeout(limit, exchange.site.state.upstream.ask(&self.shared.connector, request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(fault)) => Err(unreachable(exchange, &fault)),
             Err(_elapsed) => {
                 let problem = Problem::gateway_timeout(format!("the server sent nothing for {limit:?}"));
                 Err(Refusal::unanswered("timeout", problem))
@@ -185,14 +188,14 @@ impl Gateway {
         }
     }
 
-    fn stream(&self, mut exchange: Exchange, response: Response<Incoming>) -> Response<AnswerBody> {
+    fn stream(&self, mut exchange: Exchange, response: Response<Incoming>, lease: Lease) -> Response<AnswerBody> {
         let (mut head, body) = response.into_parts();
         forward::remove_hop_by_hop(&mut head.headers);
         exchange.answered(head.status, &head.headers, body.is_end_stream());
         let endless = exchange.is_stream();
         let idle_max = (!endless).then_some(self.shared.limits.upstream_idle_timeout);
         let stop = endless.then(|| self.shared.shutdown.clone().requested_owned().boxed());
-        Response::from_parts(head, AnswerBody::theirs(body, exchange, idle_max, stop))
+        Response::from_parts(head, AnswerBody::theirs(Theirs { body, lease }, exchange, idle_max, stop))
     }
 
     /// Health of the process, where no server's path is hidden by it.
@@ -245,12 +248,21 @@ fn unrouted() -> Response<AnswerBody> {
     problem.to_response(None).map(AnswerBody::ours)
 }
 
-fn unreachable(exchange: &Exchange, error: &hyper_util::client::legacy::Error) -> Box<Refusal> {
-    let (reason, message) = if error.is_connect() {
-        ("upstream_unreachable", "the server cannot be reached")
-    } else {
-        ("upstream_broken", "the server ended the connection without an answer")
+fn unreachable(exchange: &Exchange, fault: &AskFault) -> Box<Refusal> {
+    let (reason, message) = match fault {
+        AskFault::Connect(_) => ("upstream_unreachable", "the server cannot be reached"),
+        AskFault::Ask(_) => ("upstream_broken", "the server ended the connection without an answer"),
     };
-    exchange.site.is_away(error);
+    exchange.site.is_away(fault);
     Refusal::unanswered(reason, Problem::bad_gateway(message))
+}
+
+/// Closes connections to servers that nobody calls any more.
+async fn let_go(shared: Arc<Shared>) -> anyhow::Result<()> {
+    while shared.shutdown.or(sleep(IDLE_MAX)).await.is_some() {
+        for site in shared.routes.sites() {
+            site.state.upstream.let_go();
+        }
+    }
+    Ok(())
 }

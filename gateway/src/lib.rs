@@ -27,6 +27,7 @@ mod scan;
 mod serve;
 mod sessions;
 mod text;
+mod upstream;
 
 pub use answer::{AnswerBody, AnswerFault};
 pub use args::{Args, Config, ConfigError, EventArgs, GatewayArgs};

@@ -16,6 +16,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
 
+use crate::route::Site;
+
 /// Memory an event takes besides its texts.
 const EVENT_BYTES: usize = 1_536;
 
@@ -44,13 +46,14 @@ pub(crate) enum Importance {
     Kept,
 }
 
-/// An event before it is numbered.
+/// An event before it is numbered. What all events of a server have in common stays with the server until it is needed.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) importance: Importance,
     pub(crate) timestamp: Timestamp,
-    pub(crate) source: String,
-    pub(crate) event_type: String,
+    pub(crate) site: Arc<Site>,
+    /// Empty for the type that the server's requests have.
+    pub(crate) event_type: &'static str,
     pub(crate) trace_id: Option<TraceId>,
     pub(crate) span_id: Option<SpanId>,
     pub(crate) parent_span_id: Option<SpanId>,
@@ -80,9 +83,11 @@ struct Queue {
     next_seq: u64,
 }
 
+/// A numbered draft.
 #[derive(Debug)]
-struct Queued {
-    event: Event,
+pub(crate) struct Queued {
+    draft: Draft,
+    seq: u64,
     bytes: usize,
 }
 
@@ -155,7 +160,58 @@ impl Recorder {
 
     /// Takes the oldest events without sending them: for tests, and for whoever stores events in this very process.
     pub fn drain(&self, events_max: usize) -> Vec<Event> {
-        self.take(events_max, usize::MAX)
+        let mut events = Vec::new();
+        for queued in self.take(events_max, usize::MAX) {
+            let mut event = self.blank();
+            self.fill(&mut event, queued);
+            events.push(event);
+        }
+        events
+    }
+
+    /// An event to be filled again and again.
+    pub(crate) fn blank(&self) -> Event {
+        Event {
+            version: WireVersion,
+            id: EventId::from_uuid(uuid::Uuid::nil()),
+            timestamp: Timestamp::from_nanos(0),
+            received_at: Timestamp::from_nanos(0),
+            received_by: None,
+            source: String::new(),
+            event_type: String::new(),
+            trace_id: None,
+            span_id: None,
+            parent_span_id: None,
+            producer: Some(self.0.producer.clone()),
+            producer_seq: None,
+            payload: Box::default(),
+        }
+    }
+
+    /// Makes the event of a draft out of another one, whose texts lend their memory.
+    pub(crate) fn fill(&self, event: &mut Event, Queued { draft, seq, .. }: Queued) {
+        let Draft { site, payload, .. } = draft;
+        let mut before = std::mem::replace(&mut event.payload, payload);
+        event.id = self.id(draft.timestamp, seq);
+        (event.timestamp, event.received_at) = (draft.timestamp, draft.timestamp);
+        event.source.clone_from(&site.source);
+        let event_type = if draft.event_type.is_empty() {
+            &site.event_type
+        } else {
+            draft.event_type
+        };
+        event_type.clone_into(&mut event.event_type);
+        (event.trace_id, event.span_id, event.parent_span_id) = (draft.trace_id, draft.span_id, draft.parent_span_id);
+        event.producer_seq = Some(seq);
+        let payload = &mut event.payload;
+        let lend = |own: &mut Option<String>, lent: &mut Option<String>, text: &str| {
+            let own = own.insert(lent.take().unwrap_or_default());
+            text.clone_into(own);
+        };
+        lend(&mut payload.server, &mut before.server, &site.route.server);
+        lend(&mut payload.namespace, &mut before.namespace, &site.route.namespace);
+        payload.cluster.clone_from(&site.route.cluster);
+        payload.team_id.clone_from(&site.route.team_id);
     }
 
     pub(crate) fn record(&self, draft: Draft) {
@@ -167,27 +223,12 @@ impl Recorder {
         if !self.make_room(&mut queue, draft.importance, bytes) {
             return;
         }
-        let event = Event {
-            version: WireVersion,
-            id: self.id(draft.timestamp, seq),
-            timestamp: draft.timestamp,
-            received_at: draft.timestamp,
-            received_by: None,
-            source: draft.source,
-            event_type: draft.event_type,
-            trace_id: draft.trace_id,
-            span_id: draft.span_id,
-            parent_span_id: draft.parent_span_id,
-            producer: Some(self.0.producer.clone()),
-            producer_seq: Some(seq),
-            payload: draft.payload,
-        };
         queue.bytes += bytes;
         let line = match draft.importance {
             Importance::Ordinary => &mut queue.ordinary,
             Importance::Kept => &mut queue.kept,
         };
-        line.push_back(Queued { event, bytes });
+        line.push_back(Queued { draft, seq, bytes });
         self.measure(&queue);
         drop(queue);
         self.0.filled.notify_one();
@@ -222,28 +263,17 @@ impl Recorder {
     }
 
     /// Takes the oldest events, at least one if there is one.
-    pub(crate) fn take(&self, events_max: usize, bytes_max: usize) -> Vec<Event> {
+    pub(crate) fn take(&self, events_max: usize, bytes_max: usize) -> Vec<Queued> {
         let mut queue = self.lock();
         let mut events = Vec::with_capacity(queue.len().min(events_max));
         let mut bytes = 0;
         while events.len() < events_max && bytes < bytes_max {
             let Some(next) = queue.pop() else { break };
             bytes += next.bytes;
-            events.push(next.event);
+            events.push(next);
         }
         self.measure(&queue);
         events
-    }
-
-    /// Takes back events that were taken out but not sent. They are numbered already, and keep their place as the oldest.
-    pub(crate) fn put_back(&self, events: Vec<Event>) {
-        let mut queue = self.lock();
-        for event in events.into_iter().rev() {
-            let bytes = EVENT_BYTES + text_bytes(&event.payload);
-            queue.bytes += bytes;
-            queue.ordinary.push_front(Queued { event, bytes });
-        }
-        self.measure(&queue);
     }
 
     /// Waits until there is an event.
@@ -299,7 +329,7 @@ impl Queue {
 
     /// The oldest event of both lines.
     fn pop(&mut self) -> Option<Queued> {
-        let seq = |line: &VecDeque<Queued>| line.front().and_then(|queued| queued.event.producer_seq).unwrap_or(u64::MAX);
+        let seq = |line: &VecDeque<Queued>| line.front().map_or(u64::MAX, |queued| queued.seq);
         let line = if seq(&self.kept) <= seq(&self.ordinary) {
             &mut self.kept
         } else {

@@ -13,6 +13,7 @@ use service_kit::error::Chain;
 
 use crate::metrics::SiteMetrics;
 use crate::policy::PolicyCell;
+use crate::upstream::Upstream;
 
 /// Paths that legacy servers name for posting to are reached below this one.
 const ANNOUNCED: &str = "/.endpoint";
@@ -111,12 +112,17 @@ pub(crate) struct Site {
     pub(crate) event_type: String,
     pub(crate) authority: HeaderValue,
     pub(crate) metrics: OnceLock<SiteMetrics>,
-    scheme: uri::Scheme,
-    upstream_authority: uri::Authority,
+    pub(crate) state: Arc<SiteState>,
     /// Path of the upstream without a final slash.
     upstream_path: String,
     /// What is cut off the front of a path.
     mount: String,
+}
+
+/// What is known of a server beyond its route; it outlasts the table.
+#[derive(Debug)]
+pub(crate) struct SiteState {
+    pub(crate) upstream: Arc<Upstream>,
     /// The server could not be asked when it was last tried.
     away: AtomicBool,
     /// Paths that the server named for posting to.
@@ -132,7 +138,7 @@ impl RouteTable {
 
     /// Puts other routes in force, or says why not and leaves those there are.
     pub fn replace(&self, routes: Vec<Route>) -> Result<(), RouteFault> {
-        let routes = Arc::new(Routes::build(routes)?);
+        let routes = Arc::new(Routes::build(routes, &self.0.load())?);
         let before = self.0.swap(Arc::clone(&routes));
         tell_changes(&before, &routes);
         Ok(())
@@ -143,6 +149,10 @@ impl RouteTable {
         let mut all: Vec<_> = self.0.load().sites().map(|site| site.route.clone()).collect();
         all.sort_by(|left, right| left.prefix.cmp(&right.prefix));
         all
+    }
+
+    pub(crate) fn sites(&self) -> Vec<Arc<Site>> {
+        self.0.load().sites().map(Arc::clone).collect()
     }
 
     pub(crate) fn find(&self, path: &str) -> Option<Arc<Site>> {
@@ -181,10 +191,11 @@ impl Routes {
         self.by_prefix.values().chain(&self.whole)
     }
 
-    fn build(routes: Vec<Route>) -> Result<Self, RouteFault> {
+    fn build(routes: Vec<Route>, before: &Self) -> Result<Self, RouteFault> {
         let mut built = Self::default();
         for route in routes {
-            let site = Arc::new(Site::build(route)?);
+            let known = before.sites().find(|site| site.route.key() == route.key());
+            let site = Arc::new(Site::build(route, known.map(|site| &site.state))?);
             let prefix = site.route.prefix.clone();
             let before = if prefix.is_empty() {
                 built.whole.replace(Arc::clone(&site))
@@ -204,7 +215,7 @@ impl Routes {
 }
 
 impl Site {
-    fn build(route: Route) -> Result<Self, RouteFault> {
+    fn build(route: Route, earlier: Option<&Arc<SiteState>>) -> Result<Self, RouteFault> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if !route.prefix.bytes().all(plain) || route.prefix == "." || route.prefix == ".." {
             return Err(RouteFault::Prefix {
@@ -221,6 +232,13 @@ impl Site {
         let (true, Ok(authority)) = (known && !host.is_empty(), HeaderValue::try_from(host)) else {
             return Err(upstream_fault(&route));
         };
+        let address = uri::Builder::new()
+            .scheme(scheme)
+            .authority(upstream_authority)
+            .path_and_query("/");
+        let Ok(address) = address.build() else {
+            return Err(upstream_fault(&route));
+        };
         let mount = if route.prefix.is_empty() {
             String::new()
         } else {
@@ -231,19 +249,16 @@ impl Site {
             event_type: route.event_type.clone().unwrap_or_else(|| "mcp.request".to_owned()),
             authority,
             metrics: OnceLock::new(),
-            scheme,
-            upstream_authority,
+            state: earlier.map_or_else(|| Arc::new(SiteState::new(address)), Arc::clone),
             upstream_path: route.upstream.path().trim_end_matches('/').to_owned(),
             mount,
-            away: AtomicBool::new(false),
-            announced: Mutex::default(),
             route,
         })
     }
 
     /// The server answered; the log tells when it had not before.
     pub(crate) fn is_back(&self) {
-        if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+        if self.state.away.load(Ordering::Relaxed) && self.state.away.swap(false, Ordering::Relaxed) {
             tracing::info!(
                 server = self.route.server,
                 namespace = self.route.namespace,
@@ -254,7 +269,7 @@ impl Site {
 
     /// The server could not be asked; the log tells it once.
     pub(crate) fn is_away(&self, error: &(dyn Error + 'static)) {
-        if !self.away.swap(true, Ordering::Relaxed) {
+        if !self.state.away.swap(true, Ordering::Relaxed) {
             tracing::warn!(server = self.route.server, namespace = self.route.namespace, upstream = %self.route.upstream, error = %Chain(error), "the server cannot be asked");
         }
     }
@@ -285,7 +300,7 @@ impl Site {
     }
 
     fn announced(&self) -> MutexGuard<'_, VecDeque<String>> {
-        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What follows the mount in a path: nothing, or something that begins with a slash.
@@ -318,11 +333,17 @@ impl Site {
             }
             uri::PathAndQuery::try_from(text).ok()?
         };
-        let mut parts = uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.upstream_authority.clone());
-        parts.path_and_query = Some(path_and_query);
-        Uri::from_parts(parts).ok()
+        Some(Uri::from(path_and_query))
+    }
+}
+
+impl SiteState {
+    fn new(address: Uri) -> Self {
+        Self {
+            upstream: Arc::new(Upstream::new(address)),
+            away: AtomicBool::new(false),
+            announced: Mutex::default(),
+        }
     }
 }
 

@@ -1,15 +1,25 @@
 use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
 
 use domain::{Payload, Timestamp};
 
 use super::{Draft, Importance, Recorder, RecorderLimits};
+use crate::route::{Route, RouteTable, Site};
+
+fn site() -> Arc<Site> {
+    static SITE: LazyLock<Arc<Site>> = LazyLock::new(|| {
+        let route = Route::new("payments", "acme", "http://up".parse().unwrap());
+        RouteTable::new(vec![route]).unwrap().find("/").unwrap()
+    });
+    Arc::clone(&SITE)
+}
 
 fn draft(importance: Importance, tool: &str) -> Draft {
     Draft {
         importance,
         timestamp: Timestamp::from_seconds(1_800_000_000),
-        source: "payments-gateway".to_owned(),
-        event_type: "mcp.request".to_owned(),
+        site: site(),
+        event_type: "",
         trace_id: None,
         span_id: None,
         parent_span_id: None,
@@ -75,6 +85,11 @@ fn numbers_are_gapless_and_ids_differ_also_between_processes() {
         }
         for (seq, event) in recorder.drain(usize::MAX).into_iter().enumerate() {
             assert_eq!(event.producer_seq, Some(seq as u64));
+            assert_eq!((event.server(), event.namespace()), ("payments", "acme"));
+            assert_eq!(
+                (event.source.as_str(), event.event_type.as_str()),
+                ("payments-gateway", "mcp.request")
+            );
             assert_eq!(event.id.made_at_millis(), Some(1_800_000_000_000));
             assert!(ids.insert(event.id), "{} twice", event.id);
         }

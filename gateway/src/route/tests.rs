@@ -9,7 +9,13 @@ fn route(server: &str, upstream: &str) -> Route {
 fn target(table: &RouteTable, path: &str) -> Option<String> {
     let uri: Uri = path.parse().unwrap();
     let site = table.find(uri.path())?;
-    Some(format!("{} {}", site.route.server, site.target(&uri)?))
+    let address = site.state.upstream.address().to_string();
+    Some(format!(
+        "{} {}{}",
+        site.route.server,
+        address.trim_end_matches('/'),
+        site.target(&uri)?
+    ))
 }
 
 #[test]
