@@ -12,7 +12,9 @@
 //! The predecessor's envelope is version 0: the same without `v`, `id` and the producer's count, with `latency_ms`.
 
 pub mod columns;
+pub mod compact;
 mod draft;
+mod scan;
 
 pub use columns::Payload;
 pub use draft::{Draft, EventFault, FaultCode, NamespaceRule, Receipt};

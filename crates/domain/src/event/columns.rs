@@ -156,7 +156,23 @@ macro_rules! columns {
             pub attributes: BTreeMap<String, String>,
         }
 
-        /// Every column, in the order in which stores keep them.
+        /// Names of all columns.
+        pub(super) const NAMES: &[&str] = &[$(stringify!($name),)+];
+
+        impl Payload {
+            /// Shows each column that is there, with its number: the place in [`COLUMNS`].
+            pub(super) fn each<'a>(&'a self, mut see: impl FnMut(usize, Value<'a>)) {
+                let mut number = 0;
+                $(if let Some(value) = &self.$name {
+                    see(number, Field::value(value));
+                }
+                number += 1;)+
+                let _all: usize = number;
+            }
+        }
+
+        /// Every column, in the order in which stores keep them. A column's place is its number in logs on disk
+        /// ([`compact`](super::compact)), so a new one goes to the end.
         pub static COLUMNS: &[Column] = &[$(Column {
             name: stringify!($name),
             kind: Kind::$kind,

@@ -59,16 +59,16 @@ impl EventFault {
 /// An event as posted.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Draft {
-    id: Option<EventId>,
-    timestamp: Option<Timestamp>,
-    source: Option<String>,
-    event_type: Option<String>,
-    trace_id: Option<TraceId>,
-    span_id: Option<SpanId>,
-    parent_span_id: Option<SpanId>,
-    producer: Option<String>,
-    producer_seq: Option<u64>,
-    payload: Option<Box<Payload>>,
+    pub(super) id: Option<EventId>,
+    pub(super) timestamp: Option<Timestamp>,
+    pub(super) source: Option<String>,
+    pub(super) event_type: Option<String>,
+    pub(super) trace_id: Option<TraceId>,
+    pub(super) span_id: Option<SpanId>,
+    pub(super) parent_span_id: Option<SpanId>,
+    pub(super) producer: Option<String>,
+    pub(super) producer_seq: Option<u64>,
+    pub(super) payload: Option<Box<Payload>>,
 }
 
 /// Which namespaces (and servers) a sender may write.
@@ -100,6 +100,9 @@ pub struct Receipt<'a> {
 impl Draft {
     /// Reads one JSON object.
     pub fn parse(json: &[u8]) -> Result<Self, EventFault> {
+        if let Some(draft) = super::scan::read(json) {
+            return Ok(draft);
+        }
         serde_json::from_slice(json).map_err(|error| {
             let text = error.to_string();
             match error.classify() {
@@ -218,12 +221,16 @@ fn check_sizes(payload: &Payload) -> Result<(), EventFault> {
             format!("payload.{name} has {bytes} bytes, at most {max} are kept; shorten it"),
         ))
     };
-    for column in COLUMNS {
-        if let Value::Text(text) = (column.read)(payload)
-            && text.len() > column.bytes_max
+    let mut long = None;
+    payload.each(|number, value| {
+        if let Value::Text(text) = value
+            && text.len() > COLUMNS[number].bytes_max
         {
-            return too_large(column.name, text.len(), column.bytes_max);
+            long = long.or(Some((&COLUMNS[number], text.len())));
         }
+    });
+    if let Some((column, bytes)) = long {
+        return too_large(column.name, bytes, column.bytes_max);
     }
     if payload.attributes.len() > ATTRIBUTES_MAX {
         let count = payload.attributes.len();

@@ -50,7 +50,7 @@ impl LogAppender {
     pub async fn append_line(&self, line: &[u8]) -> Result<(), AppendError> {
         let text = [line, b"\n"].concat();
         let arrival = self.0.shared.arrive(domain::Timestamp::MAX);
-        self.append_bodies(arrival, vec![super::encode::body(&text, 1)]).await
+        self.append_bodies(arrival, vec![super::encode::body(&text, 1, 0)]).await
     }
 }
 

@@ -2,8 +2,8 @@
 
 use domain::Timestamp;
 
-/// Version of the format that we write.
-pub(super) const VERSION: u32 = 1;
+/// Version of the format that we write. We read it and all before.
+pub(super) const VERSION: u32 = 2;
 pub(super) const SEGMENT_HEADER_BYTES: usize = 56;
 pub(super) const RECORD_HEADER_BYTES: usize = 64;
 /// First bytes of each record.
@@ -11,6 +11,8 @@ pub(super) const RECORD_MAGIC: [u8; 4] = *b"MQR1";
 const SEGMENT_MAGIC: [u8; 4] = *b"MQLG";
 /// The body is an LZ4 block.
 pub(super) const FLAG_LZ4: u32 = 1;
+/// The text is rows in compact form; without it, lines of JSON.
+pub(super) const FLAG_COMPACT: u32 = 2;
 
 /// Header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +64,7 @@ impl SegmentHeader {
         if take.u32() != crc32fast::hash(&bytes[..SEGMENT_HEADER_BYTES - 4]) {
             return Err(HeaderFault::Damaged);
         }
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(HeaderFault::Version(version));
         }
         Ok(Self {
@@ -238,9 +240,9 @@ mod tests {
             created: Timestamp::default(),
         };
         let mut bytes = header.encode();
-        bytes[4] = 2;
+        bytes[4] = 3;
         let crc = crc32fast::hash(&bytes[..SEGMENT_HEADER_BYTES - 4]);
         bytes[SEGMENT_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Version(2)));
+        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Version(3)));
     }
 }

@@ -11,12 +11,11 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::Clock;
-use super::encode::decode;
+use super::encode::{Item, decode};
 use super::format::SEGMENT_HEADER_BYTES;
 use super::recover::Start;
 use super::segment::{RecordFault, RecordReader};
 use super::shared::Shared;
-use crate::wire::read_line;
 use crate::{BatchLimit, EventTail, Lag, Lease, TailError};
 
 /// More events than this are decoded aside, so that other tasks of the thread need not wait milliseconds.
@@ -52,7 +51,7 @@ struct Cursor {
     place: Option<Place>,
     /// Next offset to hand out.
     offset: u64,
-    /// A record whose lines are not all handed out.
+    /// A record whose events are not all handed out.
     current: Option<Current>,
     /// `through` of the last record that is read to its end.
     through: Timestamp,
@@ -71,6 +70,7 @@ struct Place {
 struct Current {
     text: Vec<u8>,
     at: usize,
+    flags: u32,
     end: u64,
     record_bytes: u64,
     appended: Timestamp,
@@ -150,8 +150,8 @@ impl LogTail {
                 }
             }
             let Some(current) = &mut self.cursor.current else { continue };
-            let line = current.line();
-            let fits = records.is_empty() || bytes + line.len() <= limit.bytes;
+            let (item, length) = Item::first(current.text.get(current.at..).unwrap_or_default(), current.flags);
+            let fits = records.is_empty() || bytes + item.len() <= limit.bytes;
             let offset = self.cursor.offset;
             if offset >= self.committed {
                 if !fits {
@@ -160,10 +160,9 @@ impl LogTail {
                 if records.is_empty() {
                     first = offset;
                 }
-                bytes += line.len();
-                records.push(read_line(offset, line));
+                bytes += item.len();
+                records.push(item.read(offset));
             }
-            let length = line.len() + 1;
             current.at += length;
             self.advance();
         }
@@ -180,7 +179,7 @@ impl LogTail {
         }))
     }
 
-    /// One line of the current record is done.
+    /// One event of the current record is done.
     fn advance(&mut self) {
         self.cursor.offset += 1;
         let Some(current) = self.cursor.current.take_if(|current| self.cursor.offset >= current.end) else {
@@ -257,6 +256,7 @@ impl LogTail {
         self.cursor.current = Some(Current {
             text,
             at: 0,
+            flags: header.flags,
             end: header.end(),
             record_bytes: header.record_bytes(),
             appended: header.appended,
@@ -292,15 +292,6 @@ impl LogTail {
             (Some(place), Some(segment)) if place.number == segment.header.number => next.map(|next| next.header.created),
             (_, segment) => segment.map(|segment| segment.header.created),
         }
-    }
-}
-
-impl Current {
-    /// The next line, without its end. A text that holds fewer lines than its record says gives empty ones.
-    fn line(&self) -> &[u8] {
-        let rest = self.text.get(self.at..).unwrap_or_default();
-        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        &rest[..end]
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use domain::Timestamp;
 use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::Instant;
 
 use super::encode::Body;
 use super::recover::Recovered;
@@ -45,7 +46,18 @@ struct Inbox {
     /// Earliest receipt of each append that began and is not yet written, by ticket.
     arriving: BTreeMap<u64, Timestamp>,
     tickets: u64,
+    /// The writer is to be woken once so many appends wait. Waking it for each would cost more than writing it.
+    wake_at: usize,
     closed: bool,
+}
+
+/// How to let appends come together before a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gathering {
+    /// A pause in which none came ends it.
+    pub(super) pause: Duration,
+    /// No longer than this.
+    pub(super) time_max: Duration,
 }
 
 /// An append that waits for the writer.
@@ -131,11 +143,13 @@ impl Shared {
                 done,
             };
             inbox.queue.push_back(pending);
+            if inbox.queue.len() >= inbox.wake_at {
+                self.inbox_changed.notify_one();
+            }
         }
         // From here on the writer gives both back.
         std::mem::forget(reserved);
         room.forget();
-        self.inbox_changed.notify_one();
         written.await.unwrap_or(Err(AppendError::Closed))
     }
 
@@ -171,8 +185,9 @@ impl Shared {
     // Writing.
 
     /// Waits for appends, and takes as many as go into one write.
-    pub(super) fn take(&self, patience: Option<Duration>, clock: &Clock) -> Taken {
+    pub(super) fn take(&self, patience: Option<Duration>, gathering: Option<Gathering>, clock: &Clock) -> Taken {
         let mut inbox = lock(&self.inbox);
+        inbox.wake_at = 1;
         while inbox.queue.is_empty() {
             if inbox.closed {
                 return Taken::Closed;
@@ -191,6 +206,11 @@ impl Shared {
                 }
             };
         }
+        // While the writer gathers or writes, nobody needs to wake it.
+        inbox.wake_at = usize::MAX;
+        if let Some(gathering) = gathering {
+            inbox = self.gather(inbox, gathering);
+        }
         let now = clock();
         let (mut pending, mut bytes) = (Vec::new(), 0);
         while let Some(next) = inbox
@@ -203,6 +223,20 @@ impl Shared {
         }
         let through = inbox.arriving.values().copied().min().unwrap_or(now).min(now);
         Taken::Group { pending, now, through }
+    }
+
+    fn gather<'a>(&'a self, mut inbox: MutexGuard<'a, Inbox>, gathering: Gathering) -> MutexGuard<'a, Inbox> {
+        let until = Instant::now() + gathering.time_max;
+        loop {
+            let before = inbox.queue.len();
+            let paused = self
+                .inbox_changed
+                .wait_timeout_while(inbox, gathering.pause, |inbox| !inbox.closed);
+            inbox = paused.unwrap_or_else(PoisonError::into_inner).0;
+            if inbox.closed || inbox.queue.len() == before || Instant::now() >= until {
+                return inbox;
+            }
+        }
     }
 
     /// Tells an appender how its append ended.

@@ -3,6 +3,7 @@
 mod faults;
 mod opening;
 mod torn;
+mod versions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -6,15 +6,20 @@ use std::time::Duration;
 
 use domain::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::disk::{Disk, DiskFile as _};
 use super::format::{RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::recover::End;
 use super::segment::{Segment, path_of};
-use super::shared::{Pending, Shared, Taken};
+use super::shared::{Gathering, Pending, Shared, Taken};
 use super::{Clock, Durability, LogConfig};
 use crate::AppendError;
 
+/// Longest wait for a group to gather, whatever a sync takes.
+const GATHERING_MAX: Duration = Duration::from_millis(2);
+/// Longest pause between two appends of a group that is gathering.
+const PAUSE_MAX: Duration = Duration::from_micros(200);
 /// A group's buffer larger than this is not kept for the next group.
 const BUFFER_BYTES_MAX: usize = 16 << 20;
 
@@ -38,6 +43,7 @@ pub(super) struct Writer<D: Disk> {
     through: Timestamp,
     /// When the oldest byte not yet synced was written.
     unsynced_since: Option<Timestamp>,
+    gathering: Option<Gathering>,
     buffer: Vec<u8>,
 }
 
@@ -62,14 +68,19 @@ impl<D: Disk> Writer<D> {
             settled: 0,
             through: end.through,
             unsynced_since: None,
+            gathering: None,
             buffer: Vec::new(),
         }
     }
 
     pub(super) fn run(mut self, clock: &Clock) {
         loop {
-            match self.shared.take(self.patience(), clock) {
-                Taken::Group { pending, now, through } => self.write(pending, now, through),
+            match self.shared.take(self.patience(), self.gathering, clock) {
+                Taken::Group { pending, now, through } => {
+                    let (appends, before) = (pending.len(), Instant::now());
+                    self.write(pending, now, through);
+                    self.gathering = gathering(self.config.durability, appends, before.elapsed());
+                }
                 Taken::Nothing => {}
                 Taken::Closed => break,
             }
@@ -239,6 +250,17 @@ impl<D: Disk> Writer<D> {
             }
         }
     }
+}
+
+/// How the next group should gather, after one of `appends` that took `time`.
+///
+/// A sync costs the processor as much as taking in ten single events, and senders that wait for their answers come back in the time
+/// after one. So where several shared a sync, the next one waits as long as more keep coming; a sender alone waits for nobody.
+fn gathering(durability: Durability, appends: usize, time: Duration) -> Option<Gathering> {
+    (durability == Durability::Fsync && appends > 1).then(|| Gathering {
+        pause: (time / 2).min(PAUSE_MAX),
+        time_max: (time * 4).min(GATHERING_MAX),
+    })
 }
 
 impl<D: Disk> Drop for Writer<D> {

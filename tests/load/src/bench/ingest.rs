@@ -61,6 +61,9 @@ pub struct Args {
     /// Rounds of each kind
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Only shapes whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
     #[command(flatten)]
     common: Common,
 }
@@ -180,10 +183,11 @@ pub async fn measure(args: Args) -> anyhow::Result<()> {
     let scratch = TempDir::new_in(&args.common.scratch)?;
     let key = make_key(scratch.path())?;
     let mut singles = Vec::new();
-    let bodies = bodies(&SHAPES, &key)?;
-    let mut rounds: Vec<Vec<Round>> = SHAPES.iter().map(|_| Vec::new()).collect();
+    let shapes: Vec<&Shape> = SHAPES.iter().filter(|shape| shape.name.contains(&args.only)).collect();
+    let bodies = bodies(&shapes, &key)?;
+    let mut rounds: Vec<Vec<Round>> = shapes.iter().map(|_| Vec::new()).collect();
     for _ in 0..args.rounds {
-        for (shape, (requests, rounds)) in SHAPES.iter().zip(bodies.iter().zip(&mut rounds)) {
+        for (shape, (requests, rounds)) in shapes.iter().zip(bodies.iter().zip(&mut rounds)) {
             rounds.push(
                 round(shape, requests, scratch.path(), args.seconds)
                     .await
@@ -191,7 +195,7 @@ pub async fn measure(args: Args) -> anyhow::Result<()> {
             );
         }
     }
-    for (shape, rounds) in SHAPES.iter().zip(&rounds) {
+    for (shape, rounds) in shapes.iter().zip(&rounds) {
         let batch = f64::from(u32::try_from(shape.batch)?);
         let of = |figure: &dyn Fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
         let rate = of(&|round| round.outcome.rate() * batch);
@@ -279,7 +283,7 @@ fn make_key(folder: &Path) -> anyhow::Result<String> {
 }
 
 /// Whole requests for each shape.
-fn bodies(shapes: &[Shape], key: &str) -> anyhow::Result<Vec<Vec<Bytes>>> {
+fn bodies(shapes: &[&Shape], key: &str) -> anyhow::Result<Vec<Vec<Bytes>>> {
     shapes
         .iter()
         .map(|shape| {
