@@ -1,14 +1,39 @@
 //! Manifests: folders of YAML files, each with any number of objects.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::API_VERSION;
-use crate::server::McpServer;
+use serde::de::DeserializeOwned;
 
-/// Largest file read, in bytes: an `MCPServer` is some kilobytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+use crate::API_VERSION;
+use crate::grant::McpAccessGrant;
+use crate::server::McpServer;
+use crate::session::McpAgentSession;
+
+/// Largest file read, in bytes: a file of ten thousand sessions has some two megabytes.
+const FILE_BYTES_MAX: u64 = 8 << 20;
+
+/// Everything of ours in a folder, in order of file names and of places within files.
+#[derive(Debug, Default)]
+pub struct Manifests {
+    /// Servers.
+    pub servers: Vec<McpServer>,
+    /// Grants.
+    pub grants: Vec<McpAccessGrant>,
+    /// Sessions.
+    pub sessions: Vec<McpAgentSession>,
+    /// What could not be used. Everything else is unaffected.
+    pub faults: Vec<ManifestError>,
+    places: HashMap<(&'static str, String, String), Place>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    path: PathBuf,
+    line: u64,
+}
 
 /// A manifest that cannot be used. Others in the folder are not affected.
 #[derive(Debug, thiserror::Error)]
@@ -31,18 +56,38 @@ pub enum ManifestError {
         bytes: u64,
     },
     /// A document is no object of ours.
-    #[error("{}: {message}", path.display())]
+    #[error("{}:{line}: {message}", path.display())]
     Invalid {
         /// Which file.
         path: PathBuf,
-        /// What is wrong, with line and column where known.
+        /// In which line, counted from one.
+        line: u64,
+        /// What is wrong.
         message: String,
+    },
+    /// An object is there twice; the first one counts.
+    #[error("{}:{line}: {kind} {namespace}/{name} is already in {}:{first_line}; remove one of them", path.display(), first_path.display())]
+    Repeated {
+        /// Which file.
+        path: PathBuf,
+        /// In which line its document begins.
+        line: u64,
+        /// What is there twice.
+        kind: &'static str,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The file of the first one.
+        first_path: PathBuf,
+        /// Where the first one's document begins.
+        first_line: u64,
     },
 }
 
-/// Every `MCPServer` in the `.yaml` and `.yml` files of a folder, in order of file names, with the faults found beside them.
-/// Objects of other kinds are passed over.
-pub fn read_servers(folder: &Path) -> Result<(Vec<McpServer>, Vec<ManifestError>), ManifestError> {
+/// Every object of ours in the `.yaml` and `.yml` files of a folder, with the faults found beside them. Objects of other kinds are
+/// passed over.
+pub fn read_manifests(folder: &Path) -> Result<Manifests, ManifestError> {
     let unreadable = |source| ManifestError::Unreadable {
         path: folder.to_owned(),
         source,
@@ -55,14 +100,136 @@ pub fn read_servers(folder: &Path) -> Result<(Vec<McpServer>, Vec<ManifestError>
         }
     }
     paths.sort();
-    let (mut servers, mut faults) = (Vec::new(), Vec::new());
+    let mut manifests = Manifests::default();
     for path in paths {
         match read_text(&path) {
-            Ok(text) => read_documents(&path, &text, &mut servers, &mut faults),
-            Err(fault) => faults.push(fault),
+            Ok(text) => manifests.take(&path, &text),
+            Err(fault) => manifests.faults.push(fault),
         }
     }
-    Ok((servers, faults))
+    Ok(manifests)
+}
+
+/// The servers among [`read_manifests`], with the faults found beside them.
+pub fn read_servers(folder: &Path) -> Result<(Vec<McpServer>, Vec<ManifestError>), ManifestError> {
+    let manifests = read_manifests(folder)?;
+    Ok((manifests.servers, manifests.faults))
+}
+
+impl Manifests {
+    /// Takes in the objects of one file's text; `path` is for messages.
+    pub fn take(&mut self, path: &Path, text: &str) {
+        for (first_line, document) in documents(text) {
+            let place = Place {
+                path: path.to_owned(),
+                line: first_line,
+            };
+            if let Err(fault) = self.take_document(document, &place) {
+                let line = first_line + fault.line.saturating_sub(1);
+                self.faults.push(ManifestError::Invalid {
+                    path: place.path,
+                    line,
+                    message: fault.message,
+                });
+            }
+        }
+    }
+
+    fn take_document(&mut self, document: &str, place: &Place) -> Result<(), Fault> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Head {
+            #[serde(default)]
+            api_version: String,
+            #[serde(default)]
+            kind: String,
+        }
+        let head: Head = decode(document)?;
+        if !["MCPServer", "MCPAccessGrant", "MCPAgentSession"].contains(&head.kind.as_str()) {
+            return Ok(());
+        }
+        if head.api_version != API_VERSION {
+            let line = 1 + document.lines().position(|line| line.starts_with("apiVersion")).unwrap_or(0);
+            return Err(Fault {
+                line: line as u64,
+                message: format!("apiVersion is {:?}, expected {API_VERSION:?}", head.api_version),
+            });
+        }
+        match head.kind.as_str() {
+            "MCPServer" => {
+                let server: McpServer = decode(document)?;
+                if self.is_new(
+                    "MCPServer",
+                    server.metadata.namespace.as_str(),
+                    server.metadata.name.as_str(),
+                    place,
+                ) {
+                    self.servers.push(server);
+                }
+            }
+            "MCPAccessGrant" => {
+                let grant: McpAccessGrant = decode(document)?;
+                if self.is_new(
+                    "MCPAccessGrant",
+                    grant.metadata.namespace.as_str(),
+                    grant.metadata.name.as_str(),
+                    place,
+                ) {
+                    self.grants.push(grant);
+                }
+            }
+            _ => {
+                let session: McpAgentSession = decode(document)?;
+                if self.is_new(
+                    "MCPAgentSession",
+                    session.metadata.namespace.as_str(),
+                    session.metadata.name.as_str(),
+                    place,
+                ) {
+                    self.sessions.push(session);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_new(&mut self, kind: &'static str, namespace: &str, name: &str, place: &Place) -> bool {
+        let key = (kind, namespace.to_owned(), name.to_owned());
+        if let Some(first) = self.places.get(&key) {
+            let fault = ManifestError::Repeated {
+                path: place.path.clone(),
+                line: place.line,
+                kind,
+                namespace: key.1,
+                name: key.2,
+                first_path: first.path.clone(),
+                first_line: first.line,
+            };
+            self.faults.push(fault);
+            return false;
+        }
+        self.places.insert(key, place.clone());
+        true
+    }
+}
+
+/// What is wrong within a document, and in which of its lines.
+struct Fault {
+    line: u64,
+    message: String,
+}
+
+fn decode<T: DeserializeOwned>(document: &str) -> Result<T, Fault> {
+    serde_saphyr::from_str(document).map_err(|error| {
+        let options = serde_saphyr::render_options! { snippets: serde_saphyr::SnippetMode::Off };
+        let message = error.render_with_options(options);
+        // The parser counts lines from the start of the document, people from the start of the file.
+        let end = message.rfind(" at line ").unwrap_or(message.len());
+        Fault {
+            line: error.location().map_or(1, |location| location.line()),
+            message: message.get(..end).unwrap_or_default().to_owned(),
+        }
+    })
 }
 
 fn read_text(path: &Path) -> Result<String, ManifestError> {
@@ -80,78 +247,27 @@ fn read_text(path: &Path) -> Result<String, ManifestError> {
     fs::read_to_string(path).map_err(unreadable)
 }
 
-fn read_documents(path: &Path, text: &str, servers: &mut Vec<McpServer>, faults: &mut Vec<ManifestError>) {
-    let mut line = 0;
-    for document in text.split("\n---") {
-        let first_line = line;
-        line += document.matches('\n').count() + 1;
-        match read_document(document) {
-            Ok(server) => servers.extend(server),
-            Err(message) => faults.push(ManifestError::Invalid {
-                path: path.to_owned(),
-                message: if first_line == 0 {
-                    message
-                } else {
-                    format!("document from line {}: {message}", first_line + 1)
-                },
-            }),
+/// The documents of a file that are more than blanks and comments, each with the number of its first line.
+///
+/// They are split before they are parsed, so that a document with broken syntax does not take those after it down.
+fn documents(text: &str) -> impl Iterator<Item = (u64, &str)> {
+    let mut found = Vec::new();
+    let (mut line, mut first_line) = (0, 1);
+    let (mut at, mut start) = (0, 0);
+    for content in text.split_inclusive('\n') {
+        line += 1;
+        if content.trim_end() == "---" || content.starts_with("--- #") {
+            found.push((first_line, text.get(start..at).unwrap_or_default()));
+            (first_line, start) = (line + 1, at + content.len());
         }
+        at += content.len();
     }
-}
-
-/// One document: a server, or `None` when it is empty or of another kind.
-fn read_document(text: &str) -> Result<Option<McpServer>, String> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Head {
-        #[serde(default)]
-        api_version: String,
-        #[serde(default)]
-        kind: String,
-    }
-    if text
-        .lines()
-        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
-    {
-        return Ok(None);
-    }
-    let head: Head = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-    if head.kind != "MCPServer" {
-        return Ok(None);
-    }
-    if head.api_version != API_VERSION {
-        return Err(format!("apiVersion is {:?}, expected {API_VERSION:?}", head.api_version));
-    }
-    serde_saphyr::from_str(text).map(Some).map_err(|error| error.to_string())
+    found.push((first_line, text.get(start..).unwrap_or_default()));
+    found.into_iter().filter(|(_, document)| {
+        let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+        !document.lines().all(blank)
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = "apiVersion: mcpruntime.org/v1alpha1\nkind: MCPServer\nmetadata:\n  name: payments\n  namespace: acme\nspec:\n  port: 3001\n  gateway:\n    enabled: true\n";
-
-    #[test]
-    fn a_bad_document_does_not_take_its_neighbours_down() {
-        let text = format!(
-            "{GOOD}\n---\nkind: ConfigMap\nmetadata: {{name: x}}\n---\n{}---\n# nothing\n",
-            GOOD.replace("port:", "prot:")
-        );
-        let (mut servers, mut faults) = (Vec::new(), Vec::new());
-        read_documents(Path::new("a.yaml"), &text, &mut servers, &mut faults);
-        assert_eq!(servers.len(), 1);
-        assert_eq!(
-            (servers[0].prefix(), servers[0].upstream().as_str()),
-            ("payments", "http://127.0.0.1:3001/mcp")
-        );
-        assert_eq!(faults.len(), 1);
-        let message = faults[0].to_string();
-        assert!(message.contains("a.yaml") && message.contains("prot"), "{message}");
-    }
-
-    #[test]
-    fn the_namespace_has_a_default() {
-        let server = read_document(&GOOD.replace("  namespace: acme\n", "")).unwrap().unwrap();
-        assert_eq!(server.metadata.namespace.as_str(), "mcp-servers");
-    }
-}
+mod tests;
