@@ -53,7 +53,7 @@ pub mod trace;
 pub use args::{ProcessArgs, parse_duration};
 pub use backoff::{Backoff, BackoffPolicy, Pause};
 pub use clock::{Clock, ManualClock};
-pub use logs::{LogFilter, LogLevel, LogRecord, LogStore};
+pub use logs::{LogFilter, LogLevel, LogRecord, LogStore, PreviousLog};
 pub use metrics::Metrics;
 pub use problem::Problem;
 pub use readiness::ReadinessFlag;

@@ -4,6 +4,7 @@
 //! the oldest leave first and are counted. A reader that follows too slowly is told how many records it missed. Writers never
 //! wait for readers.
 
+mod kept;
 mod layer;
 mod record;
 
@@ -14,6 +15,7 @@ use futures::stream::{self, Stream, StreamExt as _};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::broadcast::{self, error::RecvError};
 
+pub use kept::PreviousLog;
 pub use layer::LogLayer;
 pub use record::{LogFilter, LogLevel, LogRecord};
 

@@ -130,6 +130,8 @@ pub struct LogFilter {
     pub level_min: LogLevel,
     /// Only records whose message, fields or trace id contain this text, in any case.
     pub grep: Option<String>,
+    /// Only records that have this field with this text.
+    pub field: Option<(String, String)>,
 }
 
 impl LogFilter {
@@ -141,6 +143,10 @@ impl LogFilter {
                 .component
                 .as_deref()
                 .is_none_or(|wanted| same_component(wanted, &record.component))
+            && self
+                .field
+                .as_ref()
+                .is_none_or(|(name, value)| record.fields.get(name).and_then(Value::as_str) == Some(value))
             && self.grep.as_deref().is_none_or(|needle| record.contains(needle))
     }
 
