@@ -14,6 +14,8 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use tokio::sync::watch;
 
+#[cfg(feature = "clickhouse")]
+pub mod clickhouse;
 #[cfg(any(test, feature = "test-support"))]
 pub mod contract;
 pub mod error;

@@ -1,0 +1,4 @@
+//! The store on a real ClickHouse engine.
+
+mod contract;
+mod engine;
