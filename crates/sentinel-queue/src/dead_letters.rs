@@ -180,8 +180,8 @@ where
 
 /// Letters by id, within a bound.
 #[derive(Debug, Default)]
-struct Kept {
-    letters: BTreeMap<u64, DeadLetter>,
+pub(crate) struct Kept {
+    pub(crate) letters: BTreeMap<u64, DeadLetter>,
     places: BTreeMap<(u32, u64), u64>,
     last_id: u64,
     bytes: u64,
@@ -196,7 +196,7 @@ fn bytes_of(letter: &DeadLetter) -> u64 {
 
 impl Kept {
     /// The new letters with their ids; not yet kept.
-    fn number(&self, letters: Vec<NewDeadLetter>, bytes_max: u64) -> Result<Vec<DeadLetter>, DeadLetterError> {
+    pub(crate) fn number(&self, letters: Vec<NewDeadLetter>, bytes_max: u64) -> Result<Vec<DeadLetter>, DeadLetterError> {
         let (mut numbered, mut id, mut bytes) = (Vec::<DeadLetter>::new(), self.last_id, self.bytes);
         for new in letters {
             let known = numbered
@@ -226,7 +226,7 @@ impl Kept {
         Ok(numbered)
     }
 
-    fn keep(&mut self, letters: Vec<DeadLetter>) {
+    pub(crate) fn keep(&mut self, letters: Vec<DeadLetter>) {
         for letter in letters {
             self.last_id = self.last_id.max(letter.id);
             self.bytes += bytes_of(&letter);
@@ -235,7 +235,15 @@ impl Kept {
         }
     }
 
-    fn forget(&mut self, ids: &[u64]) -> u64 {
+    /// Forgets the letter of a place in the queue.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn forget_place(&mut self, partition: u32, offset: u64) {
+        if let Some(id) = self.places.get(&(partition, offset)).copied() {
+            self.forget(&[id]);
+        }
+    }
+
+    pub(crate) fn forget(&mut self, ids: &[u64]) -> u64 {
         let mut forgotten = 0;
         for id in ids {
             if let Some(letter) = self.letters.remove(id) {
@@ -247,7 +255,7 @@ impl Kept {
         forgotten
     }
 
-    fn list(&self, after: u64, limit: usize) -> Vec<DeadLetter> {
+    pub(crate) fn list(&self, after: u64, limit: usize) -> Vec<DeadLetter> {
         self.letters
             .range(after.saturating_add(1)..)
             .take(limit)

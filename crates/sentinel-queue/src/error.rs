@@ -68,6 +68,9 @@ pub enum TailError {
         /// What is wrong.
         what: String,
     },
+    /// The queue is not the one this reader was reading.
+    #[error("going on where this reader was")]
+    Unusable(#[source] io::Error),
     /// The queue was shut down and holds nothing more.
     #[error("the queue is closed")]
     Closed,
@@ -78,7 +81,7 @@ impl TailError {
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::Unavailable(_) => Remedy::Retry,
-            Self::Damaged { .. } | Self::Closed => Remedy::Stop,
+            Self::Damaged { .. } | Self::Unusable(_) | Self::Closed => Remedy::Stop,
         }
     }
 }

@@ -20,6 +20,8 @@ use domain::{Event, Span, Timestamp};
 pub mod contract;
 pub mod dead_letters;
 pub mod error;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "log")]
 pub mod log;
 pub mod memory;
@@ -63,7 +65,7 @@ pub struct BatchLimit {
 /// Records handed out, with the offsets they settle.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lease {
-    /// All offsets of the lease; each has exactly one record.
+    /// All offsets of the lease, from where the one before it ended; each has at most one record.
     pub span: Span,
     /// The records, in offset order.
     pub records: Vec<Record>,
