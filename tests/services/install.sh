@@ -5,6 +5,7 @@
 #   tests/services/install.sh             installs what is missing, prints the folder
 #   tests/services/install.sh node        only the npm packages
 #   tests/services/install.sh python      only the two Python environments of the SDKs
+#   tests/services/install.sh kafka       only Apache Kafka
 #   tests/services/install.sh clickhouse  only the ClickHouse engine
 #
 # Everything lands in ${MCP_RUNTIME_SERVICES:-<repository>/.services}. Each part leaves a stamp with the digest of
@@ -83,9 +84,9 @@ install_python() {
 
 part=${1:-all}
 case $part in
-all | node | python | clickhouse) ;;
+all | node | python | clickhouse | kafka) ;;
 *)
-    say "usage: install.sh [all|node|python|clickhouse]"
+    say "usage: install.sh [all|node|python|clickhouse|kafka]"
     exit 2
     ;;
 esac
@@ -99,4 +100,5 @@ if wanted python; then
     install_python mcp1
 fi
 if wanted clickhouse; then install_python clickhouse; fi
+if wanted kafka; then MCP_RUNTIME_SERVICES=$services "$here/kafka/kafka.sh" install >/dev/null; fi
 printf '%s\n' "$services"
