@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::classify::Ending;
 use crate::endpoint::{EndpointEdit, Fed};
 use crate::exchange::Exchange;
+use crate::list::{ListFilter, Unreadable};
 use crate::upstream::Lease;
 
 /// Why an answer breaks off on its way through.
@@ -22,6 +23,8 @@ use crate::upstream::Lease;
 pub enum AnswerFault {
     #[error("reading the server's answer")]
     Upstream(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the server's list cannot be read, so it cannot be shortened to what the caller may use")]
+    List,
     #[error("the server's answer paused for longer than {0:?}")]
     Idle(Duration),
 }
@@ -54,10 +57,12 @@ struct Passing {
     idle_max: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
-    /// Ends a stream that would otherwise outlast the process.
-    stop: Option<BoxFuture<'static, ()>>,
+    /// Ends a stream that would otherwise outlast the process, or what its policy allows, for the reason it gives then.
+    stop: Option<BoxFuture<'static, Option<&'static str>>>,
     /// Looks at the first event of a stream that may be a legacy one.
     endpoint: Option<EndpointEdit>,
+    /// Shortens lists to what the caller may use.
+    lists: Option<ListFilter>,
     over: bool,
 }
 
@@ -81,12 +86,13 @@ impl AnswerBody {
         theirs: Theirs,
         exchange: Exchange,
         idle_max: Option<Duration>,
-        stop: Option<BoxFuture<'static, ()>>,
+        stop: Option<BoxFuture<'static, Option<&'static str>>>,
     ) -> Self {
         let passing = Passing {
             body: theirs.body,
             lease: theirs.lease,
             endpoint: exchange.may_name_endpoint().then(EndpointEdit::default),
+            lists: exchange.list_filter(),
             exchange,
             idle_max,
             timer: None,
@@ -114,13 +120,15 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Ours(bytes) => bytes.is_none(),
-            Source::Theirs(passing) => passing.over || (passing.endpoint.is_none() && passing.body.is_end_stream()),
+            Source::Theirs(passing) => passing.over || (!passing.is_edited() && passing.body.is_end_stream()),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Ours(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            // How long it will be is not known before it is edited.
+            Source::Theirs(passing) if passing.is_edited() => SizeHint::default(),
             Source::Theirs(passing) => passing.body.size_hint(),
         }
     }
@@ -132,11 +140,13 @@ impl Passing {
             return Poll::Ready(None);
         }
         if let Some(stop) = &mut self.stop
-            && stop.as_mut().poll(context).is_ready()
+            && let Poll::Ready(reason) = stop.as_mut().poll(context)
         {
             self.over = true;
-            self.exchange.ends(Ending::Complete);
-            return Poll::Ready(None);
+            let ending = reason.map_or(Ending::Complete, Ending::Refused);
+            let words = reason.and_then(|_| self.exchange.last_words(ending));
+            self.exchange.ends(ending);
+            return Poll::Ready(words.map(|words| Ok(Frame::data(words))));
         }
         match self.poll_theirs(context) {
             Poll::Ready(Some(Ok(frame))) => {
@@ -146,8 +156,12 @@ impl Passing {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                self.breaks(Ending::Broken("upstream_broken"), AnswerFault::Upstream(error.into()))
+            Poll::Ready(Some(Err(fault))) => {
+                let reason = match &fault {
+                    AnswerFault::List => "list_unreadable",
+                    _ => "upstream_broken",
+                };
+                self.breaks(Ending::Broken(reason), fault)
             }
             Poll::Ready(None) => {
                 self.over = true;
@@ -158,32 +172,63 @@ impl Passing {
         }
     }
 
-    /// The next frame of the server, with the address that legacy streams begin with replaced by ours.
-    fn poll_theirs(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    /// The next frame of the server, as the client may see it.
+    fn poll_theirs(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
         loop {
             let next = ready!(Pin::new(&mut self.body).poll_frame(context));
-            let Some(edit) = &mut self.endpoint else {
-                return Poll::Ready(next);
-            };
-            let fed = match &next {
-                Some(Ok(frame)) => match frame.data_ref() {
-                    Some(bytes) => edit.feed(bytes, &self.exchange.site),
-                    None => return Poll::Ready(next),
-                },
-                // What was held back goes first; the end itself is asked for again.
-                None => Fed::Done(edit.rest()),
-                Some(Err(_)) => return Poll::Ready(next),
-            };
-            if let Fed::Done(bytes) = fed {
-                self.endpoint = None;
-                if !bytes.is_empty() {
-                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
-                }
-                if next.is_none() {
-                    return Poll::Ready(None);
-                }
+            if !self.is_edited() {
+                return Poll::Ready(next.map(|frame| frame.map_err(|error| AnswerFault::Upstream(error.into()))));
             }
+            let edited = match next {
+                None => self.rest(),
+                Some(Err(error)) => return Poll::Ready(Some(Err(AnswerFault::Upstream(error.into())))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => match self.edited(&bytes) {
+                        Ok(bytes) if bytes.is_empty() => continue,
+                        edited => edited,
+                    },
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+            };
+            return Poll::Ready(match edited {
+                Ok(bytes) if bytes.is_empty() => None,
+                Ok(bytes) => Some(Ok(Frame::data(bytes))),
+                Err(Unreadable) => Some(Err(AnswerFault::List)),
+            });
         }
+    }
+
+    fn is_edited(&self) -> bool {
+        self.endpoint.is_some() || self.lists.is_some()
+    }
+
+    /// What may pass now of a piece and those before it.
+    fn edited(&mut self, bytes: &Bytes) -> Result<Bytes, Unreadable> {
+        let bytes = match self.endpoint.as_mut().map(|edit| edit.feed(bytes, &self.exchange.site)) {
+            None => bytes.clone(),
+            Some(Fed::Held) => return Ok(Bytes::new()),
+            Some(Fed::Done(bytes)) => {
+                self.endpoint = None;
+                bytes
+            }
+        };
+        match &mut self.lists {
+            None => Ok(bytes),
+            Some(lists) => lists.feed(&bytes),
+        }
+    }
+
+    /// What was held back, at the end.
+    fn rest(&mut self) -> Result<Bytes, Unreadable> {
+        let held = self.endpoint.take().map(|mut edit| edit.rest()).unwrap_or_default();
+        let Some(mut lists) = self.lists.take() else { return Ok(held) };
+        let first = lists.feed(&held)?;
+        let last = lists.end()?;
+        Ok(if first.is_empty() {
+            last
+        } else {
+            [first, last].concat().into()
+        })
     }
 
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
@@ -201,7 +246,10 @@ impl Passing {
     fn breaks(&mut self, ending: Ending, fault: AnswerFault) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
         self.over = true;
         let room = self.body.size_hint().exact().is_none();
-        let words = self.exchange.last_words(ending).filter(|_| room);
+        let words = match fault {
+            AnswerFault::List => self.exchange.instead_of_list(),
+            _ => self.exchange.last_words(ending).filter(|_| room),
+        };
         Poll::Ready(Some(words.map_or(Err(fault), |words| Ok(Frame::data(words)))))
     }
 }

@@ -10,7 +10,10 @@ use service_kit::{ProcessArgs, parse_duration};
 use crate::delivery::{ApiKey, DeliveryConfig, SpoolConfig};
 use crate::forward::{CallerRules, ForwardRules, HostHeader};
 use crate::gateway::GatewayLimits;
+use crate::policy::PolicyFileConfig;
+use crate::rate::Rate;
 use crate::record::RecorderLimits;
+use crate::refusal::DenyStatus;
 use crate::route::Route;
 
 /// Governed MCP reverse proxy: passes requests to one MCP server and records each of them.
@@ -115,7 +118,55 @@ pub struct GatewayArgs {
     pub keep_credentials: Vec<HeaderName>,
 
     #[command(flatten)]
+    pub policy: PolicyArgs,
+
+    #[command(flatten)]
     pub events: EventArgs,
+}
+
+/// What is allowed, and how often.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Policy")]
+pub struct PolicyArgs {
+    /// File with the policy of the MCP server, taken in whenever it changes. Without it, everything passes and is recorded.
+    #[arg(long, env = "POLICY_FILE", hide_env_values = true, value_name = "FILE")]
+    pub policy_file: Option<PathBuf>,
+
+    /// How long the last good policy stays in force when the file cannot be read any more; then everything is refused. For ever
+    /// when not given.
+    #[arg(long, env = "MCP_GATEWAY_POLICY_MAX_AGE", hide_env_values = true, value_parser = parse_duration, value_name = "DURATION")]
+    pub policy_max_age: Option<Duration>,
+
+    /// How clients are told that the policy refuses their call: `200` as a JSON-RPC error, `403` by HTTP status.
+    #[arg(long, env = "MCP_GATEWAY_DENY_STATUS", hide_env_values = true, value_enum, default_value_t = DenyStatus::Ok)]
+    pub deny_status: DenyStatus,
+
+    /// Most requests per second of all callers together.
+    #[arg(long, env = "MCP_GATEWAY_RATE_MAX", hide_env_values = true, value_name = "COUNT")]
+    pub rate_max: Option<u32>,
+
+    /// Most requests per second of one caller.
+    #[arg(long, env = "MCP_GATEWAY_CALLER_RATE_MAX", hide_env_values = true, value_name = "COUNT")]
+    pub caller_rate_max: Option<u32>,
+
+    /// Most requests that are answered at a time.
+    #[arg(
+        long,
+        env = "MCP_GATEWAY_IN_FLIGHT_MAX",
+        hide_env_values = true,
+        default_value_t = 65_536,
+        value_name = "COUNT"
+    )]
+    pub in_flight_max: u64,
+
+    /// Most requests of one caller that are answered at a time, open streams included.
+    #[arg(
+        long,
+        env = "MCP_GATEWAY_CALLER_IN_FLIGHT_MAX",
+        hide_env_values = true,
+        value_name = "COUNT"
+    )]
+    pub caller_in_flight_max: Option<u32>,
 }
 
 /// Where the events go.
@@ -191,6 +242,8 @@ pub struct Config {
     pub route: Route,
     pub limits: GatewayLimits,
     pub recorder: RecorderLimits,
+    /// `None`: everything passes.
+    pub policy: Option<PolicyFileConfig>,
     /// `None`: events are counted and dropped.
     pub delivery: Option<DeliveryConfig>,
 }
@@ -237,8 +290,14 @@ impl TryFrom<GatewayArgs> for Config {
                 host: args.host_header,
                 credentials_kept: args.keep_credentials,
             },
+            in_flight_max: args.policy.in_flight_max,
+            caller_in_flight_max: args.policy.caller_in_flight_max,
+            rate: args.policy.rate_max.map(per_second),
+            caller_rate: args.policy.caller_rate_max.map(per_second),
+            deny_status: args.policy.deny_status,
             ..GatewayLimits::default()
         };
+        let age_max = args.policy.policy_max_age;
         Ok(Self {
             address: SocketAddr::new(args.host, args.port),
             admin_address: SocketAddr::new(args.host, args.admin_port),
@@ -248,8 +307,16 @@ impl TryFrom<GatewayArgs> for Config {
                 events_max: args.events.events_max.max(1),
                 ..RecorderLimits::default()
             },
+            policy: args.policy.policy_file.map(|path| PolicyFileConfig { path, age_max }),
             delivery: delivery(args.events)?,
         })
+    }
+}
+
+fn per_second(calls: u32) -> Rate {
+    Rate {
+        calls,
+        per: Duration::from_secs(1),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Carries events from the queue to ingest: in batches, as compressed newline-delimited JSON, again and again until ingest says that
+//! Carries events from the queue to ingest: in batches, as newline-delimited JSON, compressed unless ingest is on this machine, again and again until ingest says that
 //! they are durable. The ids stay the same, so whatever arrives twice counts once.
 //!
 //! While ingest is away, events stay in memory, or go to the spool when there is one. What ingest refuses for good is counted and let
@@ -39,6 +39,8 @@ pub struct DeliveryConfig {
     pub batch_events_max: usize,
     /// Approximate memory of one batch.
     pub batch_bytes_max: usize,
+    /// How batches travel.
+    pub coding: Coding,
     /// How long the first event of a batch waits for company.
     pub linger: Duration,
     /// Longest time for ingest to answer.
@@ -48,6 +50,23 @@ pub struct DeliveryConfig {
     /// Pauses between attempts.
     pub backoff: BackoffPolicy,
     pub spool: Option<SpoolConfig>,
+}
+
+/// How batches travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// As they are: on this very machine, compression costs more than it saves.
+    Plain,
+    Zstd,
+}
+
+impl Coding {
+    /// What suits the way to an address.
+    fn to(address: &Uri) -> Self {
+        let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_near = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        if is_near { Self::Plain } else { Self::Zstd }
+    }
 }
 
 /// Where events wait on disk while ingest is away.
@@ -81,11 +100,12 @@ impl std::fmt::Debug for ApiKey {
 impl DeliveryConfig {
     pub fn new(ingest: Uri, api_key: ApiKey) -> Self {
         Self {
+            coding: Coding::to(&ingest),
             ingest,
             api_key,
             batch_events_max: 1_000,
             batch_bytes_max: 2 << 20,
-            linger: Duration::from_millis(5),
+            linger: Duration::from_millis(20),
             request_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
             backoff: BackoffPolicy {
@@ -133,6 +153,7 @@ pub async fn deliver(recorder: Recorder, config: DeliveryConfig, tasks: &Tasks) 
     let courier = Courier {
         backoff: Backoff::new(config.backoff),
         event: recorder.blank(),
+        packer: Packer::new(),
         recorder,
         config,
         sender,
@@ -150,10 +171,10 @@ pub async fn deliver(recorder: Recorder, config: DeliveryConfig, tasks: &Tasks) 
 /// A batch as it goes over the wire.
 #[derive(Debug, Clone)]
 struct Batch {
-    body: Bytes,
-    events: u64,
-    /// Before compression, so that a batch that is too large can be cut in two.
     lines: Bytes,
+    events: u64,
+    /// Compressed, once that was needed.
+    packed: Option<Bytes>,
 }
 
 struct Courier {
@@ -166,6 +187,7 @@ struct Courier {
     held: VecDeque<Batch>,
     /// Where events are made from drafts, one after the other.
     event: Event,
+    packer: Packer,
     /// Ingest did not take the last batch.
     away: bool,
 }
@@ -199,8 +221,12 @@ impl Courier {
             return self.step_spooled(spooled).await;
         }
         self.hold_next();
-        let Some(batch) = self.held.front() else { return };
-        let sent = self.sender.send(batch.body.clone(), batch.events).await;
+        let Some(batch) = self.held.front_mut() else { return };
+        let (body, coding) = match self.config.coding {
+            Coding::Plain => (batch.lines.clone(), Coding::Plain),
+            Coding::Zstd => (batch.packed(&mut self.packer), Coding::Zstd),
+        };
+        let sent = self.sender.send(body, coding, batch.events).await;
         let Some(batch) = self.held.pop_front() else { return };
         match self.settle(&sent, batch.events) {
             Settled::Done => {}
@@ -221,7 +247,7 @@ impl Courier {
                 return self.forget(&spooled).await;
             }
         };
-        let sent = self.sender.send(body, spooled.events).await;
+        let sent = self.sender.send(body, Coding::Zstd, spooled.events).await;
         match self.settle(&sent, spooled.events) {
             Settled::Done => self.forget(&spooled).await,
             Settled::Again => {}
@@ -321,8 +347,9 @@ impl Courier {
         loop {
             self.hold_next();
             let Some(spool) = &mut self.spool else { break };
-            let Some(batch) = self.held.front() else { break };
-            if let Err(error) = spool.store(&batch.body, batch.events).await {
+            let Some(batch) = self.held.front_mut() else { break };
+            let body = batch.packed(&mut self.packer);
+            if let Err(error) = spool.store(&body, batch.events).await {
                 tracing::debug!(%error, "the spool takes no more; events stay in memory");
                 break;
             }
@@ -397,12 +424,29 @@ enum Settled {
 
 impl Batch {
     fn new(lines: Bytes, events: u64) -> Self {
-        // Compression in memory fails for want of memory only.
-        let body = zstd::bulk::compress(&lines, ZSTD_LEVEL).unwrap_or_default();
         Self {
-            body: body.into(),
-            events,
             lines,
+            events,
+            packed: None,
         }
+    }
+
+    fn packed(&mut self, packer: &mut Packer) -> Bytes {
+        self.packed.get_or_insert_with(|| packer.pack(&self.lines)).clone()
+    }
+}
+
+/// Compresses, with memory that is used again and again.
+struct Packer(Option<zstd::bulk::Compressor<'static>>);
+
+impl Packer {
+    fn new() -> Self {
+        Self(zstd::bulk::Compressor::new(ZSTD_LEVEL).ok())
+    }
+
+    fn pack(&mut self, lines: &[u8]) -> Bytes {
+        // Compression in memory fails for want of memory only.
+        let packed = self.0.as_mut().and_then(|packer| packer.compress(lines).ok());
+        packed.unwrap_or_default().into()
     }
 }

@@ -6,25 +6,29 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{Era, Identity, Payload, ResponseKind, Timestamp};
+use domain::policy::Trust;
+use domain::policy::verdict::Verdict;
+use domain::{Decision, Era, Payload, ResponseKind, Timestamp};
 use http::{HeaderMap, HeaderName, Method, StatusCode, header, request};
 use service_kit::trace::{TRACEPARENT, TraceContext};
 
 use crate::classify::{Asked, Ending, Seen, classify};
 use crate::gateway::Shared;
-use crate::inspect::{Inspected, Message, MessageKind, inspect};
-use crate::policy::{Call, Verdict};
+use crate::identify::{Caller, identify};
+use crate::inspect::{InspectFault, Inspected, Message, MessageKind};
+use crate::list::{ListFilter, Shape};
+use crate::policy::Policy;
+use crate::rate::Place;
 use crate::record::{Draft, Importance};
+use crate::refusal::{Fault, Refusal, rpc_error};
 use crate::route::{Recording, Site};
 use crate::scan::{Found, JsonScan, SseScan, same_id};
 use crate::sessions::{SessionFacts, SessionKey};
+use crate::standing::Standing;
 use crate::text::{bounded, header_text};
 
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
-const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-const HUMAN: HeaderName = HeaderName::from_static("x-mcp-human-id");
-const AGENT: HeaderName = HeaderName::from_static("x-mcp-agent-id");
-const TEAM: HeaderName = HeaderName::from_static("x-mcp-team-id");
+pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// The first revision whose requests stand alone. Revisions are dates, so text order is time order.
 const MODERN: &str = "2026-07-28";
@@ -44,6 +48,11 @@ pub(crate) struct Exchange {
     pub(crate) shared: Arc<Shared>,
     pub(crate) site: Arc<Site>,
     pub(crate) trace: TraceContext,
+    /// The policy in force when the request came.
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) caller: Caller,
+    /// The caller's place among the requests in flight.
+    pub(crate) place: Option<Place>,
     parent: Option<domain::SpanId>,
     payload: Box<Payload>,
     event_type: &'static str,
@@ -90,6 +99,9 @@ impl Exchange {
         Self {
             timestamp: Timestamp::from_nanos(shared.clock.unix_ns()),
             started: shared.clock.monotonic(),
+            policy: site.route.policy.current(),
+            caller: Caller::default(),
+            place: None,
             shared,
             site,
             trace,
@@ -109,32 +121,32 @@ impl Exchange {
         }
     }
 
-    /// Who calls, as far as headers say.
-    pub(crate) fn identify(&mut self, headers: &HeaderMap) {
-        let named = |name| headers.get(name).and_then(header_text);
-        self.payload.human_id = named(HUMAN);
-        self.payload.agent_id = named(AGENT);
-        self.payload.subject_team_id = named(TEAM);
-        let anybody =
-            self.payload.human_id.is_some() || self.payload.agent_id.is_some() || self.payload.subject_team_id.is_some();
-        self.payload.identity = Some(if anybody { Identity::Asserted } else { Identity::None });
+    /// Who calls, by the way of the policy.
+    pub(crate) fn identify(&mut self, headers: &HeaderMap) -> Result<(), Box<Refusal>> {
+        self.caller = identify(&self.policy, headers)?;
+        self.payload.identity = Some(self.caller.identity());
+        Ok(())
     }
 
     /// What the request asks for, from its whole body.
-    pub(crate) fn inspect(&mut self, headers: &HeaderMap, body: &Bytes) {
+    pub(crate) fn inspect(
+        &mut self,
+        headers: &HeaderMap,
+        body: &Bytes,
+        inspected: &Result<Option<Inspected<'_>>, InspectFault>,
+    ) {
         self.payload.bytes_in = Some(body.len() as u64);
         let version = headers.get(PROTOCOL_VERSION).and_then(header_text);
-        if body.is_empty() {
-            self.revision(version, None);
-            return;
-        }
-        match inspect(body) {
-            Ok(Inspected::One(message)) => self.note(&message, body, version),
-            Ok(Inspected::Batch(first, count)) => {
-                self.note(&first, body, version);
+        match inspected {
+            Ok(None) => self.revision(version, None),
+            Ok(Some(Inspected::One(message))) => self.note(message, body, version),
+            Ok(Some(Inspected::Batch(messages))) => {
+                if let Some(first) = messages.first() {
+                    self.note(first, body, version);
+                }
                 self.request_id = None;
                 self.payload.request_id = None;
-                self.payload.attributes.insert("batch".to_owned(), count.to_string());
+                self.payload.attributes.insert("batch".to_owned(), messages.len().to_string());
             }
             Err(fault) => {
                 self.revision(version, None);
@@ -229,27 +241,119 @@ impl Exchange {
         }
     }
 
-    /// What the policy says.
-    pub(crate) fn authorize(&mut self) -> Verdict {
-        let payload = &self.payload;
-        let kind = match self.asked {
-            Asked::Answer => Some(MessageKind::Request),
-            Asked::Nothing if payload.rpc_method.is_some() => Some(MessageKind::Notification),
-            Asked::Nothing => Some(MessageKind::Response),
-            _ => None,
+    pub(crate) fn era(&self) -> Option<Era> {
+        self.payload.era
+    }
+
+    pub(crate) fn rpc_method(&self) -> Option<&str> {
+        self.payload.rpc_method.as_deref()
+    }
+
+    pub(crate) fn notes_decision(&mut self, decision: Decision, reason: &str) {
+        self.payload.decision = Some(decision);
+        self.payload.reason = Some(reason.to_owned());
+    }
+
+    /// What would have been decided, had the policy been enforced.
+    pub(crate) fn notes_shadow(&mut self, decision: Decision, reason: &str) {
+        self.notes_decision(decision, reason);
+        self.payload.attributes.insert("policy_mode".to_owned(), "observe".to_owned());
+    }
+
+    /// What the policy said, with whatever it rests on.
+    pub(crate) fn notes_verdict(&mut self, verdict: &Verdict) {
+        match verdict.shadow {
+            Some(shadow) => self.notes_shadow(shadow.decision, shadow.reason.as_str()),
+            None => self.notes_decision(verdict.decision, verdict.reason.as_str()),
+        }
+        let payload = &mut self.payload;
+        let owned = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        payload.policy_version = owned(&verdict.policy_version);
+        payload.policy_revision = owned(&verdict.policy_revision);
+        if let Some(grant) = &verdict.matched_grant {
+            payload.matched_grant = owned(&grant.name);
+            payload.matched_grant_namespace = owned(&grant.namespace);
+        }
+        if let Some(session) = &verdict.matched_session {
+            payload.matched_session = owned(&session.name);
+            payload.matched_session_namespace = owned(&session.namespace);
+        }
+        let word = |trust: Option<Trust>| trust.map(|trust| trust.as_str().to_owned());
+        payload.required_trust = word(verdict.required_trust);
+        payload.admin_trust = word(verdict.admin_trust);
+        payload.consented_trust = word(verdict.consented_trust);
+        payload.effective_trust = word(verdict.effective_trust);
+        payload.required_side_effect = verdict.required_side_effect.map(|effect| effect.as_str().to_owned());
+        payload.risk_level = verdict.risk_level.map(|risk| risk.as_str().to_owned());
+        payload.identity = Some(verdict.caller.identity);
+        if verdict.caller.session.is_some() {
+            // Who the session was made for is who calls; the claims agree with it or are refused.
+            let who = verdict.caller.who(&self.caller.claims());
+            let [human, agent, team] = [who.human, who.agent, who.team].map(owned);
+            (self.caller.human, self.caller.agent, self.caller.team) = (human, agent, team);
+            self.caller.is_verified = true;
+        }
+    }
+
+    /// Name of the session that the policy knows the caller by.
+    pub(crate) fn session_name(&self) -> Option<&str> {
+        self.payload.matched_session.as_deref()
+    }
+
+    /// What an open stream needs to be judged again; `None` where nothing is judged.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        self.policy.judges().then(|| Standing {
+            cell: self.site.route.policy.clone(),
+            clock: self.shared.clock.clone(),
+            caller: self.caller.clone(),
+            method: self.payload.rpc_method.clone().unwrap_or_default(),
+            name: self.payload.tool_name.clone().or_else(|| self.payload.prompt_name.clone()),
+            uri: self.payload.resource_uri.clone(),
+        })
+    }
+
+    /// Whether lists in the answer must be shortened to what the caller may use.
+    pub(crate) fn needs_filter(&self) -> bool {
+        let may_list = self.asked == Asked::Stream || self.rpc_method().is_some_and(|method| method.ends_with("/list"));
+        may_list && self.policy.filters_lists()
+    }
+
+    /// What shortens the lists of the answer.
+    pub(crate) fn list_filter(&self) -> Option<ListFilter> {
+        let shape = match self.scan {
+            Scan::Json(_) => Shape::Json,
+            Scan::Sse(_) => Shape::Sse,
+            // Without a body there is nothing to read.
+            Scan::Unread if self.payload.response_kind == Some(ResponseKind::Empty) => return None,
+            Scan::Unread => Shape::Other,
         };
-        let verdict = self.site.route.policy.decide(&Call {
-            kind,
-            method: payload.rpc_method.as_deref(),
-            tool: payload.tool_name.as_deref(),
-            resource: payload.resource_uri.as_deref(),
-            human: payload.human_id.as_deref(),
-            agent: payload.agent_id.as_deref(),
-            team: payload.subject_team_id.as_deref(),
-        });
-        self.payload.decision = Some(verdict.decision);
-        self.payload.reason = Some(verdict.reason.to_owned());
-        verdict
+        let now = Timestamp::from_nanos(self.shared.clock.unix_ns());
+        let has_cache = self.payload.era == Some(Era::Modern);
+        self.needs_filter()
+            .then(|| ListFilter::new(shape, Arc::clone(&self.policy), self.caller.clone(), now, has_cache))
+    }
+
+    /// Stands in for a list that could not be read.
+    pub(crate) fn instead_of_list(&mut self) -> Option<Bytes> {
+        self.ending = Ending::Broken("list_unreadable");
+        let fault = Fault {
+            code: 502,
+            message: "the server's list cannot be read, so it cannot be shortened to what you may use",
+            reason: "list_unreadable",
+            hint: None,
+        };
+        let error = rpc_error(self.request_id.as_ref()?, &fault, self.trace);
+        let words = match self.scan {
+            Scan::Json(_) => error,
+            Scan::Sse(_) => [&b"event: message\ndata: "[..], &error, b"\n\n"].concat(),
+            Scan::Unread => return None,
+        };
+        *self.payload.bytes_out.get_or_insert(0) += words.len() as u64;
+        Some(words.into())
+    }
+
+    pub(crate) fn is_sse(&self) -> bool {
+        matches!(self.scan, Scan::Sse(_))
     }
 
     /// The request goes to the server now.
@@ -340,13 +444,21 @@ impl Exchange {
             self.ending = Ending::Broken("stream_without_answer");
         }
         let before: &[u8] = if scan.at_boundary() { b"" } else { b"\n\n" };
-        let error = crate::refusal::rpc_error(
-            id,
-            502,
-            "the server's answer broke off before it was complete",
-            "upstream_broken",
-            self.trace,
-        );
+        let fault = match self.ending {
+            Ending::Refused(reason) => Fault {
+                code: 403,
+                message: "the policy of this server does not allow this any more",
+                reason,
+                hint: None,
+            },
+            _ => Fault {
+                code: 502,
+                message: "the server's answer broke off before it was complete",
+                reason: "upstream_broken",
+                hint: None,
+            },
+        };
+        let error = rpc_error(id, &fault, self.trace);
         let words = [before, b"event: message\ndata: ", &error, b"\n\n"].concat();
         *self.payload.bytes_out.get_or_insert(0) += words.len() as u64;
         Some(words.into())
@@ -366,6 +478,13 @@ impl Exchange {
     }
 
     fn finish(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.shared.limiter.leave(place);
+        }
+        let caller = &mut self.caller;
+        self.payload.human_id = caller.human.take();
+        self.payload.agent_id = caller.agent.take();
+        self.payload.subject_team_id = caller.team.take();
         let now = self.shared.clock.monotonic();
         self.payload.latency_us = Some(micros(now.saturating_sub(self.started)));
         self.payload.upstream_us = self.forwarded.map(|forwarded| micros(now.saturating_sub(forwarded)));
@@ -416,7 +535,7 @@ impl Exchange {
             self.payload.attributes.insert("answer".to_owned(), "elsewhere".to_owned());
         }
         if let Ending::Refused(reason) = self.ending {
-            self.payload.decision = Some(domain::Decision::Deny);
+            self.payload.decision = Some(Decision::Deny);
             self.payload.reason = Some(reason.to_owned());
         }
         self.payload.outcome = Some(outcome);

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::Decision;
 use futures::FutureExt as _;
+use futures::future::{BoxFuture, select};
 use http::{Method, Request, Response, header, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -17,15 +17,22 @@ use service_kit::{Clock, Problem, Stage, Tasks};
 use tokio::time::{sleep, timeout};
 
 use crate::answer::{AnswerBody, Theirs};
+use crate::authorize::authorize;
 use crate::exchange::Exchange;
 use crate::forward::{self, CallerRules, Connector, ForwardRules, Hop};
-use crate::limit::{self, Held};
+use crate::identify;
+use crate::inspect::inspect;
+use crate::limit::{self, Held, Limiter};
 use crate::metrics::GatewayMetrics;
+use crate::rate::Rate;
 use crate::record::Recorder;
-use crate::refusal::Refusal;
+use crate::refusal::{DenyStatus, Refusal};
 use crate::route::RouteTable;
 use crate::sessions::Sessions;
 use crate::upstream::{AskFault, IDLE_MAX, Lease};
+
+/// Lists that were shortened for one caller are not for others.
+const PRIVATE: http::HeaderValue = http::HeaderValue::from_static("private");
 
 /// What the gateway puts up with, and what it passes on.
 #[derive(Debug, Clone)]
@@ -48,6 +55,16 @@ pub struct GatewayLimits {
     pub session_idle_timeout: Duration,
     pub callers: CallerRules,
     pub forward: ForwardRules,
+    /// Requests that are answered at a time.
+    pub in_flight_max: u64,
+    /// Requests of one caller that are answered at a time; `None`: as many as of all.
+    pub caller_in_flight_max: Option<u32>,
+    /// How often all callers together may ask.
+    pub rate: Option<Rate>,
+    /// How often one caller may ask.
+    pub caller_rate: Option<Rate>,
+    /// How clients are told that a policy refuses their call.
+    pub deny_status: DenyStatus,
 }
 
 impl Default for GatewayLimits {
@@ -63,6 +80,11 @@ impl Default for GatewayLimits {
             session_idle_timeout: Duration::from_hours(1),
             callers: CallerRules::default(),
             forward: ForwardRules::default(),
+            in_flight_max: 65_536,
+            caller_in_flight_max: None,
+            rate: None,
+            caller_rate: None,
+            deny_status: DenyStatus::default(),
         }
     }
 }
@@ -82,6 +104,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<GatewayMetrics>,
     pub(crate) sessions: Sessions,
+    pub(crate) limiter: Limiter,
     pub(crate) in_flight: AtomicU64,
     /// Bytes of large bodies that are held now.
     pub(crate) bodies_bytes: AtomicUsize,
@@ -95,6 +118,7 @@ impl Gateway {
     pub fn new(routes: RouteTable, recorder: Recorder, limits: GatewayLimits, tasks: &Tasks) -> Self {
         let shared = Shared {
             metrics: GatewayMetrics::shared(tasks.metrics(), &recorder),
+            limiter: Limiter::default(),
             sessions: Sessions::new(limits.sessions_max, limits.session_idle_timeout),
             connector: forward::connector(limits.connect_timeout),
             clock: tasks.clock().clone(),
@@ -149,13 +173,19 @@ impl Gateway {
         body: Incoming,
     ) -> Result<(Response<Incoming>, Lease), Box<Refusal>> {
         limit::check(&self.shared.limits, &head)?;
-        exchange.identify(&head.headers);
+        self.shared.limiter.admit(&self.shared)?;
+        exchange.identify(&head.headers)?;
+        limit::admit_caller(exchange, peer)?;
         let Held {
             bytes: body,
             room: _room,
         } = limit::read(&self.shared, body).await?;
-        exchange.inspect(&head.headers, &body);
-        authorize(exchange)?;
+        let judged = {
+            let inspected = if body.is_empty() { Ok(None) } else { inspect(&body).map(Some) };
+            exchange.inspect(&head.headers, &body, &inspected);
+            authorize(exchange, &head, &inspected)
+        };
+        judged?;
         self.forward(exchange, peer, head, body).await
     }
 
@@ -170,6 +200,8 @@ impl Gateway {
             peer,
             trace: exchange.trace,
         };
+        let mut head = head;
+        identify::replace_headers(&exchange.policy, &exchange.caller, exchange.session_name(), &mut head.headers);
         let Some(request) = forward::request(&exchange.site, &self.shared.limits.forward, head, body, &hop) else {
             return Err(Refusal::denied(
                 "bad_path",
@@ -194,8 +226,29 @@ impl Gateway {
         exchange.answered(head.status, &head.headers, body.is_end_stream());
         let endless = exchange.is_stream();
         let idle_max = (!endless).then_some(self.shared.limits.upstream_idle_timeout);
-        let stop = endless.then(|| self.shared.shutdown.clone().requested_owned().boxed());
+        if exchange.needs_filter() {
+            head.headers.remove(header::CONTENT_LENGTH);
+            head.headers.insert(header::CACHE_CONTROL, PRIVATE);
+        }
+        let stop = self.stop(&exchange);
         Response::from_parts(head, AnswerBody::theirs(Theirs { body, lease }, exchange, idle_max, stop))
+    }
+
+    /// What ends an answer before its end: the process that stops, and the policy that does not allow it any more.
+    fn stop(&self, exchange: &Exchange) -> Option<BoxFuture<'static, Option<&'static str>>> {
+        let standing = exchange.standing().filter(|_| exchange.is_sse());
+        let shutdown = exchange
+            .is_stream()
+            .then(|| self.shared.shutdown.clone().requested_owned().map(|()| None));
+        match (shutdown, standing) {
+            (None, None) => None,
+            (Some(shutdown), None) => Some(shutdown.boxed()),
+            (None, Some(standing)) => Some(standing.falls().map(Some).boxed()),
+            (Some(shutdown), Some(standing)) => {
+                let falls = standing.falls().map(Some).boxed();
+                Some(select(shutdown.boxed(), falls).map(|ended| ended.factor_first().0).boxed())
+            }
+        }
     }
 
     /// Health of the process, where no server's path is hidden by it.
@@ -225,20 +278,10 @@ impl Gateway {
     }
 }
 
-fn authorize(exchange: &mut Exchange) -> Result<(), Box<Refusal>> {
-    let verdict = exchange.authorize();
-    match verdict.decision {
-        Decision::Allow => Ok(()),
-        Decision::Deny => Err(Refusal::denied(
-            verdict.reason,
-            Problem::forbidden("the policy of this server refuses the request"),
-        )),
-    }
-}
-
 fn refuse(mut exchange: Exchange, refusal: &Refusal) -> Response<AnswerBody> {
-    exchange.answers(refusal.status(), refusal.ending);
-    let response = refusal.response(exchange.request_id(), exchange.trace);
+    let id = exchange.request_id().cloned();
+    let response = refusal.response(id.as_ref(), exchange.trace);
+    exchange.answers(response.status(), refusal.ending);
     exchange.passes(response.body());
     response.map(AnswerBody::ours)
 }

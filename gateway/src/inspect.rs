@@ -10,9 +10,12 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+/// Most messages of a batch: each costs a decision.
+const BATCH_MAX: usize = 100;
+
 /// What kind of message a client sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageKind {
+pub(crate) enum MessageKind {
     /// Has a method and an id: wants an answer.
     Request,
     /// Has a method and no id.
@@ -45,8 +48,8 @@ impl Message<'_> {
 #[derive(Debug)]
 pub(crate) enum Inspected<'a> {
     One(Message<'a>),
-    /// An array of messages, which only revision 2025-03-26 knows: the first one, and how many there are.
-    Batch(Message<'a>, usize),
+    /// An array of messages, at least one, which only revision 2025-03-26 knows.
+    Batch(Vec<Message<'a>>),
 }
 
 /// Why a body is no JSON-RPC message.
@@ -72,7 +75,7 @@ impl InspectFault {
 pub(crate) fn inspect(body: &[u8]) -> Result<Inspected<'_>, InspectFault> {
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let read = if first == Some(&b'[') {
-        serde_json::from_slice(body).map(|Batch { first, count }| Inspected::Batch(first, count))
+        serde_json::from_slice(body).map(|Batch(messages)| Inspected::Batch(messages))
     } else {
         serde_json::from_slice::<Message<'_>>(body).map(Inspected::One)
     };
@@ -80,8 +83,9 @@ pub(crate) fn inspect(body: &[u8]) -> Result<Inspected<'_>, InspectFault> {
         serde_json::error::Category::Data => InspectFault::Unclear(fault_text(&error)),
         _ => InspectFault::NotJson,
     })?;
-    if let Inspected::One(message) = &inspected {
-        check(message)?;
+    match &inspected {
+        Inspected::One(message) => check(message)?,
+        Inspected::Batch(messages) => messages.iter().try_for_each(check)?,
     }
     Ok(inspected)
 }
@@ -119,6 +123,9 @@ pub(crate) struct Params<'a> {
     pub(crate) protocol_version: Option<Cow<'a, str>>,
     pub(crate) client: Client<'a>,
     pub(crate) request_id: Option<&'a RawValue>,
+    pub(crate) arguments: Option<&'a RawValue>,
+    /// `notifications.resourceSubscriptions` of `subscriptions/listen`.
+    pub(crate) subscriptions: Vec<Cow<'a, str>>,
     pub(crate) reference: Reference<'a>,
     pub(crate) meta: Meta<'a>,
 }
@@ -136,13 +143,35 @@ pub(crate) struct Client<'a> {
     pub(crate) version: Option<Cow<'a, str>>,
 }
 
+/// What `subscriptions/listen` wants to be told of.
+#[derive(Debug, Default)]
+struct Wanted<'a> {
+    resources: Texts<'a>,
+}
+
+impl<'a> From<Object<Wanted<'a>>> for Vec<Cow<'a, str>> {
+    fn from(object: Object<Wanted<'a>>) -> Self {
+        object.0.unwrap_or_default().resources.0
+    }
+}
+
+/// A list of texts; what is none is left out.
+#[derive(Debug, Default)]
+struct Texts<'a>(Vec<Cow<'a, str>>);
+
+impl<'de> Deserialize<'de> for Texts<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = Vec::<Text<'de>>::deserialize(deserializer)?;
+        Ok(Self(texts.into_iter().filter_map(|text| text.0).collect()))
+    }
+}
+
 /// `params._meta`.
 #[derive(Debug, Default)]
 pub(crate) struct Meta<'a> {
     pub(crate) protocol_version: Option<Cow<'a, str>>,
     pub(crate) client: Client<'a>,
     pub(crate) traceparent: Option<Cow<'a, str>>,
-    pub(crate) progress_token: bool,
 }
 
 /// An object of which some fields matter.
@@ -181,16 +210,18 @@ fields!(Params {
     "protocolVersion" => protocol_version: Text<'a>,
     "clientInfo" => client: Object<Client<'a>>,
     "requestId" => request_id: &'a RawValue,
+    "arguments" => arguments: &'a RawValue,
+    "notifications" => subscriptions: Object<Wanted<'a>>,
     "ref" => reference: Object<Reference<'a>>,
     "_meta" => meta: Object<Meta<'a>>,
 });
+fields!(Wanted { "resourceSubscriptions" => resources: Texts<'a>, });
 fields!(Reference { "name" => name: Text<'a>, "uri" => uri: Text<'a>, });
 fields!(Client { "name" => name: Text<'a>, "version" => version: Text<'a>, });
 fields!(Meta {
     "io.modelcontextprotocol/protocolVersion" => protocol_version: Text<'a>,
     "io.modelcontextprotocol/clientInfo" => client: Object<Client<'a>>,
     "traceparent" => traceparent: Text<'a>,
-    "progressToken" => progress_token: Present,
 });
 
 impl<'a> Fields<'a> for Message<'a> {
@@ -227,21 +258,6 @@ struct Text<'a>(Option<Cow<'a, str>>);
 impl<'a> From<Text<'a>> for Option<Cow<'a, str>> {
     fn from(text: Text<'a>) -> Self {
         text.0
-    }
-}
-
-/// Whether there is anything.
-struct Present;
-
-impl From<Present> for bool {
-    fn from(_: Present) -> Self {
-        true
-    }
-}
-
-impl<'de> Deserialize<'de> for Present {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self)
     }
 }
 
@@ -355,10 +371,7 @@ impl<'de, T: Fields<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-struct Batch<'a> {
-    first: Message<'a>,
-    count: usize,
-}
+struct Batch<'a>(Vec<Message<'a>>);
 
 struct BatchVisitor;
 
@@ -369,14 +382,17 @@ impl<'de> Visitor<'de> for BatchVisitor {
         f.write_str("an array of messages")
     }
     fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
-        let first = seq
-            .next_element::<Message<'de>>()?
-            .ok_or_else(|| S::Error::custom("the batch is empty"))?;
-        let mut count = 1;
-        while seq.next_element::<Message<'de>>()?.is_some() {
-            count += 1;
+        let mut messages = Vec::new();
+        while let Some(message) = seq.next_element()? {
+            messages.push(message);
+            if messages.len() > BATCH_MAX {
+                return Err(S::Error::custom(format_args!("a batch has at most {BATCH_MAX} messages")));
+            }
         }
-        Ok(Batch { first, count })
+        if messages.is_empty() {
+            return Err(S::Error::custom("the batch is empty"));
+        }
+        Ok(Batch(messages))
     }
 }
 

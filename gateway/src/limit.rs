@@ -4,11 +4,13 @@
 //! one of the two ways that RFC 9112 allows. hyper hides the length from us, so it cannot be refused here. It smuggles nothing past
 //! us: the body that was judged goes to the server with a length of our own making.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use domain::Identity;
 use http::{Method, request};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -18,7 +20,9 @@ use service_kit::http::{BodyIdle, IdleTimeout};
 use tokio::time::timeout;
 
 use crate::classify::Ending;
+use crate::exchange::Exchange;
 use crate::gateway::{GatewayLimits, Shared};
+use crate::rate::{InFlight, Place, Rates};
 use crate::refusal::Refusal;
 
 /// Room for a body before its length is believed. Bodies up to this size are bounded by the number of connections.
@@ -42,6 +46,86 @@ pub(crate) fn check(limits: &GatewayLimits, head: &request::Parts) -> Result<(),
             Err(Refusal::denied(reason, problem))
         }
     }
+}
+
+/// Counts of all callers.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    all: Rates,
+    callers: OnceLock<Rates>,
+    in_flight: OnceLock<InFlight>,
+    grants: OnceLock<Rates>,
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        Self {
+            all: Rates::with_places(1),
+            callers: OnceLock::new(),
+            in_flight: OnceLock::new(),
+            grants: OnceLock::new(),
+        }
+    }
+}
+
+impl Limiter {
+    /// Whether one more request is taken, of whomever.
+    pub(crate) fn admit(&self, shared: &Shared) -> Result<(), Box<Refusal>> {
+        if shared.in_flight.load(Ordering::Relaxed) > shared.limits.in_flight_max {
+            return Err(too_many("too_many_in_flight", RETRY_AFTER));
+        }
+        let Some(rate) = shared.limits.rate else { return Ok(()) };
+        let taken = self.all.take(&(), rate, shared.clock.monotonic());
+        taken.map_err(|wait| too_many("rate_limited", wait))
+    }
+
+    /// Counts for the rates of grants.
+    pub(crate) fn grants(&self) -> &Rates {
+        self.grants.get_or_init(Rates::new)
+    }
+
+    pub(crate) fn leave(&self, place: Place) {
+        if let Some(in_flight) = self.in_flight.get() {
+            in_flight.leave(place);
+        }
+    }
+}
+
+/// Whether one more request of this caller is taken. Who names nobody is counted by its address.
+pub(crate) fn admit_caller(exchange: &mut Exchange, peer: SocketAddr) -> Result<(), Box<Refusal>> {
+    let shared = &exchange.shared;
+    let (rate, in_flight_max) = (shared.limits.caller_rate, shared.limits.caller_in_flight_max);
+    if rate.is_none() && in_flight_max.is_none() {
+        return Ok(());
+    }
+    let caller = &exchange.caller;
+    let session = caller.session.as_ref().map(http::HeaderValue::as_bytes);
+    let nobody = caller.identity() == Identity::None && session.is_none();
+    let who = (
+        nobody.then_some(peer.ip()),
+        (&caller.human, &caller.agent, &caller.team, session),
+        (&exchange.site.route.namespace, &exchange.site.route.server),
+    );
+    if let Some(rate) = rate {
+        let taken = shared
+            .limiter
+            .callers
+            .get_or_init(Rates::new)
+            .take(&who, rate, shared.clock.monotonic());
+        taken.map_err(|wait| too_many("rate_limited", wait))?;
+    }
+    if let Some(max) = in_flight_max {
+        let place = shared.limiter.in_flight.get_or_init(InFlight::new).enter(&who, max);
+        exchange.place = Some(place.ok_or_else(|| too_many("too_many_in_flight", RETRY_AFTER))?);
+    }
+    Ok(())
+}
+
+fn too_many(reason: &'static str, wait: Duration) -> Box<Refusal> {
+    Refusal::denied(
+        reason,
+        Problem::too_many_requests("there are too many requests at this time", wait),
+    )
 }
 
 /// A body, with the room it takes.
@@ -153,9 +237,6 @@ fn too_slow() -> Box<Refusal> {
 fn unread(error: &BodyIdle) -> Box<Refusal> {
     match error {
         BodyIdle::Paused(_) => too_slow(),
-        BodyIdle::Broken(_) => Box::new(Refusal {
-            problem: Problem::bad_request("the body broke off"),
-            ending: Ending::ClientGone,
-        }),
+        BodyIdle::Broken(_) => Refusal::new(Problem::bad_request("the body broke off"), Ending::ClientGone),
     }
 }

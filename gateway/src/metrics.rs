@@ -62,6 +62,7 @@ struct DecisionLabels {
     namespace: Arc<str>,
     server: Arc<str>,
     decision: &'static str,
+    reason: &'static str,
     rpc_method: &'static str,
 }
 
@@ -144,6 +145,7 @@ impl GatewayMetrics {
                 namespace: Arc::clone(&known.labels.namespace),
                 server: Arc::clone(&known.labels.server),
                 decision,
+                reason: reason_label(payload.reason.as_deref()),
                 rpc_method,
             };
             self.decisions.get_or_create(&labels).inc();
@@ -198,6 +200,31 @@ fn method_label(method: Option<&str>) -> &'static str {
         None => "none",
         Some(method) => KNOWN.into_iter().find(|known| *known == method).unwrap_or("other"),
     }
+}
+
+/// Reasons of policies, and those of the gateway's own.
+fn reason_label(reason: Option<&str>) -> &'static str {
+    const OWN: [&str; 14] = [
+        "rpc_inspection_failed",
+        "header_mismatch",
+        "rate_limited",
+        "too_many_in_flight",
+        "body_too_large",
+        "body_too_slow",
+        "bodies_too_large",
+        "host_not_allowed",
+        "origin_not_allowed",
+        "method_not_allowed",
+        "bad_path",
+        "identity_unsupported",
+        "missing_bearer_token",
+        "invalid_token",
+    ];
+    let Some(reason) = reason else { return "none" };
+    let of_policy = domain::policy::Reason::parse(reason).map(domain::policy::Reason::as_str);
+    of_policy
+        .or_else(|| OWN.into_iter().find(|own| *own == reason))
+        .unwrap_or("other")
 }
 
 fn http_label(method: Option<&str>) -> &'static str {

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use crate::args::Config;
 use crate::delivery::deliver;
 use crate::gateway::Gateway;
+use crate::policy::watch_file;
 use crate::record::{Recorder, RecorderLimits};
 use crate::route::RouteTable;
 
@@ -31,7 +32,20 @@ pub async fn serve(config: Config, listener: TcpListener, admin: TcpListener, ta
             ..config.recorder
         })
     };
-    service_kit::health::serve_admin(admin, tasks).context("serving health and metrics")?;
+    let policies: Vec<_> = routes.routes().into_iter().map(|route| route.policy).collect();
+    if let (Some(file), [policy]) = (config.policy, policies.as_slice()) {
+        watch_file(file, policy.clone(), tasks).await;
+    }
+    let admin_app = service_kit::health::routes(tasks).merge(crate::status::routes(&routes));
+    service_kit::http::serve(
+        "admin",
+        admin,
+        service_kit::problem::with_fallbacks(admin_app),
+        HttpLimits::default(),
+        tasks,
+        Stage::Admin,
+    )
+    .context("serving health and metrics")?;
     let gateway = Gateway::new(routes, recorder, config.limits, tasks);
     listen(&gateway, listener, tasks).context("serving MCP clients")
 }

@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use service_kit::error::Chain;
 use tokio::time::timeout;
 
-use super::{ApiKey, DeliveryConfig, DeliveryError};
+use super::{ApiKey, Coding, DeliveryConfig, DeliveryError};
 use crate::forward::HttpClient;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -68,8 +68,8 @@ impl Sender {
         })
     }
 
-    pub(super) async fn send(&mut self, body: Bytes, events: u64) -> Sent {
-        match timeout(self.request_timeout, self.exchange(body)).await {
+    pub(super) async fn send(&mut self, body: Bytes, coding: Coding, events: u64) -> Sent {
+        match timeout(self.request_timeout, self.exchange(body, coding)).await {
             Ok(Ok((status, answer))) => {
                 if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                     self.renew_key().await;
@@ -81,13 +81,15 @@ impl Sender {
         }
     }
 
-    async fn exchange(&self, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+    async fn exchange(&self, body: Bytes, coding: Coding) -> Result<(StatusCode, Bytes), String> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.ingest.clone();
         let headers = request.headers_mut();
         headers.insert(header::CONTENT_TYPE, NDJSON);
-        headers.insert(header::CONTENT_ENCODING, ZSTD);
+        if coding == Coding::Zstd {
+            headers.insert(header::CONTENT_ENCODING, ZSTD);
+        }
         if let Some(authority) = &self.authority {
             headers.insert(header::HOST, authority.clone());
         }

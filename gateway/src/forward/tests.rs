@@ -1,6 +1,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::{CallerRules, remove_hop_by_hop};
+use service_kit::trace::TraceContext;
+
+use super::{CallerRules, remove_hop_by_hop, traceparent};
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let pair = |(name, value): &(&str, &str)| (HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
@@ -54,4 +56,10 @@ fn a_loopback_listener_takes_calls_of_this_machine_only() {
         open.refusal(&headers(&[("host", "any.example"), ("origin", "https://any.example")]), &uri),
         None
     );
+}
+
+#[test]
+fn the_trace_is_written_as_everybody_reads_it() {
+    let trace = TraceContext::fresh();
+    assert_eq!(traceparent(trace), trace.to_header());
 }

@@ -38,7 +38,6 @@ fn a_modern_call_tells_who_and_what() {
     assert_eq!(message.params.name.as_deref(), Some("tool"));
     assert_eq!(message.params.meta.protocol_version.as_deref(), Some("2026-07-28"));
     assert_eq!(message.params.meta.client.name.as_deref(), Some("cli"));
-    assert!(message.params.meta.progress_token);
     assert_eq!(message.id.unwrap().get(), "\"a\"");
 }
 
@@ -91,10 +90,17 @@ fn what_parsers_could_read_differently_is_unclear() {
 #[test]
 fn batches_are_counted() {
     let text = r#" [{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}},{"jsonrpc":"2.0","method":"x"}]"#;
-    let Ok(Inspected::Batch(first, 2)) = inspect(text.as_bytes()) else {
+    let Ok(Inspected::Batch(messages)) = inspect(text.as_bytes()) else {
         panic!("{:?}", inspect(text.as_bytes()))
     };
-    assert_eq!(first.params.name.as_deref(), Some("a"));
+    assert_eq!((messages.len(), messages[0].params.name.as_deref()), (2, Some("a")));
+    let many = format!("[{}]", vec![r#"{"jsonrpc":"2.0","method":"x"}"#; 101].join(","));
+    assert!(matches!(inspect(many.as_bytes()), Err(InspectFault::Unclear(_))));
+    assert!(matches!(inspect(b"[]"), Err(InspectFault::Unclear(_))));
+    assert!(
+        matches!(inspect(b"[{}]"), Err(InspectFault::Unclear(_))),
+        "each message is checked"
+    );
 }
 
 #[test]

@@ -5,10 +5,14 @@ mod columns;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]
+mod governed;
+#[cfg(test)]
 mod legacy;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod passing;
+#[cfg(test)]
+mod policy_file;
 #[cfg(test)]
 mod support;
