@@ -12,12 +12,16 @@
 //! read grants nothing, and [`Policy::unavailable`] is the policy of a server whose document was never read.
 
 pub mod call;
+pub mod diff;
 pub mod document;
+pub mod explain;
 pub mod reason;
+pub mod table;
 pub mod verdict;
 pub mod words;
 
 mod compile;
+mod condition;
 mod decide;
 mod glob;
 mod index;
@@ -29,7 +33,9 @@ mod span;
 
 pub use call::{Arguments, Call, Claims, Presented, Target};
 pub use compile::Policy;
+pub use diff::diff;
 pub use document::Document;
+pub use explain::explain;
 pub use parse::{DocumentError, Fault};
 pub use reason::Reason;
 pub use session::token_hash;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::Presented;
+use super::condition::{Answer, ArgumentsOnce, Condition};
 use super::document::{self, Document};
 use super::glob::Glob;
 use super::index::Index;
@@ -72,7 +73,21 @@ pub(super) struct Rule {
     pub(super) about: About,
     pub(super) decision: Decision,
     pub(super) required: Trust,
-    pub(super) when: Option<()>,
+    pub(super) when: Option<When>,
+}
+
+/// A condition; `None` when it could not be read, and then nobody can tell whether it holds.
+#[derive(Debug)]
+pub(super) struct When(Option<Condition>);
+
+impl When {
+    fn parse(text: &str) -> Self {
+        Self(Condition::parse(text).ok())
+    }
+
+    pub(super) fn ask(&self, arguments: &ArgumentsOnce<'_>) -> Answer {
+        self.0.as_ref().map_or(Answer::Unclear, |condition| condition.ask(arguments))
+    }
 }
 
 #[derive(Debug)]
@@ -215,7 +230,7 @@ impl Tool {
 
 impl Grant {
     /// `None` when it is not in force.
-    fn new(grant: &document::Grant, home: &str) -> Option<Self> {
+    pub(super) fn new(grant: &document::Grant, home: &str) -> Option<Self> {
         if grant.disabled {
             return None;
         }
@@ -224,7 +239,7 @@ impl Grant {
                 about: about(&rule.name),
                 decision: rule.decision.unwrap_or(Decision::Allow),
                 required: rule.required_trust.unwrap_or(Trust::Low),
-                when: (!rule.when.is_empty()).then_some(()),
+                when: (!rule.when.is_empty()).then(|| When::parse(&rule.when)),
             };
             rules.iter().map(rule).collect()
         };

@@ -198,7 +198,7 @@ impl Policy {
         }
     }
 
-    const fn kind(&self, target: &Target<'_>) -> KindRule {
+    pub(super) const fn kind(&self, target: &Target<'_>) -> KindRule {
         match target {
             Target::Tool(_) => KindRule::Granted,
             Target::Resource(_) => self.resources,
@@ -210,15 +210,15 @@ impl Policy {
 }
 
 /// What a call asks for.
-struct Asked<'p> {
-    required: Trust,
-    effect: Option<SideEffect>,
+pub(super) struct Asked<'p> {
+    pub(super) required: Trust,
+    pub(super) effect: Option<SideEffect>,
     risk: Option<Risk>,
     pin: Option<&'p str>,
 }
 
 impl Policy {
-    fn asked(&self, call: &Call<'_>) -> Asked<'_> {
+    pub(super) fn asked(&self, call: &Call<'_>) -> Asked<'_> {
         let effect = match call.target {
             Target::Tool(name) => match self.tools.get(name) {
                 Some(tool) => {

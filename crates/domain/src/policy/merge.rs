@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::call::{Arguments, Call, Claims, Target};
 use super::compile::{About, Grant, Policy, Rule};
+use super::condition::{Answer, ArgumentsOnce};
 use super::glob;
 use super::index::{Contribution, Folded, GrantNumber, Said, first};
 use super::reason::Reason;
@@ -21,11 +22,12 @@ pub(super) struct Merged {
 }
 
 /// A call with what is worked out once for all grants.
-struct Asking<'a> {
+pub(super) struct Asking<'a> {
     target: Target<'a>,
     subject: Option<glob::Subject<'a>>,
     effect: Option<SideEffect>,
-    arguments: Arguments<'a>,
+    /// `None` when any will do.
+    arguments: Option<ArgumentsOnce<'a>>,
 }
 
 impl Policy {
@@ -134,7 +136,7 @@ impl Merged {
 }
 
 impl<'a> Asking<'a> {
-    fn new(call: &Call<'a>, effect: Option<SideEffect>) -> Self {
+    pub(super) fn new(call: &Call<'a>, effect: Option<SideEffect>) -> Self {
         Self {
             target: call.target,
             subject: match call.target {
@@ -143,14 +145,17 @@ impl<'a> Asking<'a> {
                 _ => None,
             },
             effect,
-            arguments: call.arguments,
+            arguments: match call.arguments {
+                Arguments::Json(text) => Some(ArgumentsOnce::new(text)),
+                Arguments::Any => None,
+            },
         }
     }
 }
 
 impl Grant {
     /// What its rules say about a call.
-    fn say(&self, asking: &Asking<'_>) -> Said {
+    pub(super) fn say(&self, asking: &Asking<'_>) -> Said {
         if self.rules.is_empty() {
             return Said::COVERED;
         }
@@ -183,10 +188,13 @@ impl Rule {
 
     /// Whether its condition is met. Where it cannot be told, a rule that allows does not hold and one that denies does.
     fn holds(&self, asking: &Asking<'_>) -> bool {
-        let Some(()) = &self.when else { return true };
-        match asking.arguments {
-            Arguments::Any => self.decision == Decision::Allow,
-            Arguments::Json(_) => self.decision == Decision::Deny,
+        let Some(condition) = &self.when else { return true };
+        let favourable = self.decision == Decision::Allow;
+        match asking.arguments.as_ref().map(|arguments| condition.ask(arguments)) {
+            Some(Answer::Holds) => true,
+            Some(Answer::DoesNotHold) => false,
+            Some(Answer::Unclear) => !favourable,
+            None => favourable,
         }
     }
 }

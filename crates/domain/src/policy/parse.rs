@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::condition::Condition;
 use super::document::{Document, Grant, SCHEMA_VERSION, Session, Tool};
 use super::revision;
 use super::session::parse_hash;
@@ -341,6 +342,13 @@ fn grant_problem(grant: &Grant) -> Option<String> {
         .chain(grant.resource_rules.iter().map(|rule| rule.required_trust));
     if trusts.into_iter().any(|trust| trust == Some(Trust::None)) {
         return Some("required_trust: expected low, medium or high".to_owned());
+    }
+    for rule in rules() {
+        if let Err(fault) = Condition::parse(&rule.when)
+            && !rule.when.is_empty()
+        {
+            return Some(format!("when of the rule for {:?}: {fault}", rule.name));
+        }
     }
     if let Some(rate) = &grant.rate {
         if parse_duration(&rate.per).is_none() {

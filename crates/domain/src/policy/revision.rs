@@ -7,7 +7,7 @@
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::document::{Document, Grant, SCHEMA_VERSION, Session};
+use super::document::{Auth, Document, Grant, SCHEMA_VERSION, Session, SessionSettings, Settings};
 use crate::Timestamp;
 
 impl Document {
@@ -20,14 +20,17 @@ impl Document {
     /// Puts the content in its one order and writes the revision into it. Equal content gives equal bytes.
     pub fn stamp(&mut self) {
         SCHEMA_VERSION.clone_into(&mut self.schema_version);
-        let order = |list: &mut Vec<String>| in_order(list);
         for tool in &mut self.tools {
-            order(&mut tool.required_scopes);
+            in_order(&mut tool.required_scopes);
         }
         self.grants.iter_mut().for_each(order_grant);
         if let Some(auth) = &mut self.auth {
-            order(&mut auth.required_scopes);
+            in_order(&mut auth.required_scopes);
         }
+        // A block that says nothing is none.
+        self.auth.take_if(|auth| *auth == Auth::default());
+        self.policy.take_if(|settings| *settings == Settings::default());
+        self.session.take_if(|settings| *settings == SessionSettings::default());
         in_order(&mut self.tools);
         in_order(&mut self.grants);
         in_order(&mut self.sessions);

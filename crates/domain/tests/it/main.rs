@@ -1,0 +1,4 @@
+//! The golden table of decisions.
+
+#[cfg(test)]
+mod golden;
