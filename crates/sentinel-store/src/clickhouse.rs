@@ -15,6 +15,7 @@ mod count;
 mod link;
 mod native;
 mod pages;
+mod repair;
 mod rows;
 mod schema;
 mod sql;
@@ -64,12 +65,13 @@ pub struct ClickHouseStore {
 impl ClickHouseStore {
     /// Connects, and learns how far each partition of the queue is. The migrations must be applied.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        let link = Link::new(config);
+        let mut link = Link::new(config);
         let unreachable = |fault: Fault| OpenError::Unreachable(fault.into());
         let (applied, wanted) = (schema::applied(&link).await.map_err(unreachable)?, schema::wanted());
         if applied < wanted {
             return Err(OpenError::Outdated { applied, wanted });
         }
+        link.learn().await.map_err(unreachable)?;
         let writer = Writer::open(&link).await.map_err(unreachable)?;
         let store = Self {
             link: Arc::new(link),

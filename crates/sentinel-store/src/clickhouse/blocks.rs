@@ -14,6 +14,9 @@
 use super::link::{Fault, Link, column, quoted};
 use domain::Timestamp;
 
+/// Tokens tried until a block is written down: each crash at the worst moment uses up one.
+const ATTEMPTS_MAX: u32 = 8;
+
 /// A run of offsets that is inserted as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Block {
@@ -40,18 +43,25 @@ impl Chain<'_> {
         let Block { first, end } = block;
         let (stream, partition) = (&self.link.config.stream, self.partition);
         let table = self.link.names.local("blocks");
-        let (token, stream) = (quoted(&format!("{stream}:{partition}:{first}")), quoted(stream));
         let (nanos, version) = (complete_through.nanos().max(0), super::schema::wanted());
         let quorum = self.link.config.insert_quorum;
-        let sql = format!(
-            "INSERT INTO {table} (stream, partition, first, end, complete_through, schema_version) SETTINGS async_insert = 0, \
-             insert_deduplicate = 1, insert_deduplication_token = {token}, insert_quorum = {quorum} \
-             VALUES ({stream}, {partition}, {first}, {end}, fromUnixTimestamp64Nano({nanos}, 'UTC'), {version})"
-        );
-        self.link.run(self.partition, &sql).await?;
-        self.sync().await?;
-        let written = self.one(&format!("first = {first} ORDER BY written_at")).await?;
-        written.ok_or(Fault::Answer("a block that was written down is not there"))
+        for attempt in 0..ATTEMPTS_MAX {
+            let token = quoted(&format!("{stream}:{partition}:{first}:{attempt}"));
+            let stream = quoted(stream);
+            let sql = format!(
+                "INSERT INTO {table} (stream, partition, first, end, complete_through, schema_version) SETTINGS async_insert = 0, \
+                 insert_deduplicate = 1, insert_deduplication_token = {token}, insert_quorum = {quorum} \
+                 VALUES ({stream}, {partition}, {first}, {end}, fromUnixTimestamp64Nano({nanos}, 'UTC'), {version})"
+            );
+            self.link.run(partition, &sql).await?;
+            self.sync().await?;
+            if let Some(written) = self.one(&format!("first = {first} ORDER BY written_at")).await? {
+                return Ok(written);
+            }
+            // The token is known and the row is not there: it is on its way, or was lost in a crash.
+            super::repair::nothing_under_way(self, block).await?;
+        }
+        Err(Fault::Answer("a block that was written down is not there"))
     }
 
     /// A replica may be behind; what decides must not be.

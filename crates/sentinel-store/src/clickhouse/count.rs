@@ -428,3 +428,43 @@ fn of_places((places, ranks): (Vec<u16>, Vec<u8>)) -> DistinctSketch {
     }
     sketch
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_counted_as_the_rollups_count_them() {
+        let migration = include_str!("migrations/0002_rollups.sql");
+        assert_eq!(migration.matches(SKETCHES).count(), 2, "once for calls, once for servers");
+    }
+
+    #[test]
+    fn a_sketch_from_places_and_ranks_is_the_one_of_their_hashes() {
+        let values: Vec<String> = (0..5_000).map(|value| value.to_string()).collect();
+        for count in [0, 1, 50, 900, 5_000] {
+            let mut expected = DistinctSketch::default();
+            let mut places = std::collections::BTreeMap::new();
+            for value in &values[..count] {
+                let hash = DistinctSketch::hash([value.as_bytes()]).unwrap();
+                expected.insert_hash(hash);
+                let rank = u8::try_from((hash << 16).leading_zeros().min(48) + 1).unwrap();
+                let place = places.entry(u16::try_from(hash >> 48).unwrap()).or_insert(rank);
+                *place = rank.max(*place);
+            }
+            assert_eq!(of_places(places.into_iter().unzip()), expected, "{count} values");
+        }
+        assert_eq!(of_places((vec![3], vec![49])).estimate(), 1);
+    }
+
+    #[test]
+    fn a_latency_sketch_from_buckets_is_the_one_of_its_latencies() {
+        let mut expected = LatencySketch::default();
+        [0, 5, 127, 128, 70_000]
+            .into_iter()
+            .for_each(|micros| expected.insert(micros));
+        let buckets = vec![0, 5, 127, 128, 10 * 64 + (70_000 >> 10)];
+        assert_eq!(latency((buckets, vec![1; 5])).unwrap(), expected);
+        assert!(latency((vec![5, 3], vec![1, 1])).is_err());
+    }
+}

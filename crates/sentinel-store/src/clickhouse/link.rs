@@ -110,9 +110,14 @@ pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
+/// Setting of newer servers: a table's rows are kept before its views run, so that a crash never leaves a rollup ahead of its events.
+pub(super) const COMMIT_IN_ORDER: &str = "wait_for_part_commit_in_dependent_materialized_views";
+
 /// Everything one needs to ask.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
+    /// Whether the server can be told to keep a table's rows before it looks at what depends on them.
+    pub(super) commits_in_order: bool,
     pub(super) config: Config,
     pub(super) names: Names,
     shards: Vec<Client>,
@@ -133,7 +138,21 @@ impl Link {
             placement: config.placement.clone(),
         };
         let shards = config.shards.iter().map(|url| client(url, config.account.as_ref())).collect();
-        Self { config, names, shards }
+        Self {
+            commits_in_order: false,
+            config,
+            names,
+            shards,
+        }
+    }
+
+    /// Learns what the server can do.
+    pub(super) async fn learn(&mut self) -> Result<(), Fault> {
+        let sql = format!("SELECT count() AS count FROM system.settings WHERE name = '{COMMIT_IN_ORDER}'");
+        for block in self.ask(&sql).await? {
+            self.commits_in_order = column::<u64>(&block, "count")?.first().is_some_and(|count| *count > 0);
+        }
+        Ok(())
     }
 
     /// The server that a partition of the queue goes to.

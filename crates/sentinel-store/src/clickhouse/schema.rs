@@ -160,6 +160,17 @@ pub(super) fn number(blocks: &[clickhouse::native::Block], name: &str) -> Result
     Ok(numbers.first().copied().unwrap_or_default())
 }
 
+/// What the view that fills a rollup selects, without what it selects from: for filling it by hand.
+pub(super) fn selection_of(rollup: &str) -> Option<&'static str> {
+    let view = format!("EXISTS {{{rollup}_fill}}");
+    let statement = MIGRATIONS
+        .iter()
+        .flat_map(|migration| migration.template.split(";\n"))
+        .find(|statement| statement.contains(&view))?;
+    let (_, selection) = statement.split_once(" AS\n")?;
+    selection.split_once("\nFROM ").map(|(selection, _)| selection)
+}
+
 const WINDOW: &str = "non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000, \
                       replicated_deduplication_window_seconds = 604800";
 

@@ -8,8 +8,8 @@ use futures::future::try_join_all;
 use tokio::time::timeout;
 
 use super::blocks::{Block, Chain, every_last};
-use super::link::{Fault, Link, column, quoted};
-use super::rows;
+use super::link::{COMMIT_IN_ORDER, Fault, Link, column, quoted};
+use super::{repair, rows};
 use crate::{InsertError, Inserted};
 
 /// Most events of one block: the server must take it in as one piece.
@@ -166,17 +166,18 @@ async fn advance(
         place.settled = place.settled.max(end);
         return Ok(None);
     }
-    let mut all = std::mem::take(&mut place.held);
-    all.retain(|(offset, _)| *offset >= block.first);
-    let held = all.len();
-    let whole: Vec<(u64, &Event)> = all.iter().chain(taken).map(|(offset, event)| (*offset, event)).collect();
+    // What is held stays where it is until the block is in: whoever waits here may give up.
+    let whole: Vec<(u64, &Event)> = place
+        .held
+        .iter()
+        .filter(|(offset, _)| *offset >= block.first)
+        .chain(taken)
+        .map(|(offset, event)| (*offset, event))
+        .collect();
     let own = block == wanted && !recovering;
-    let done = store(chain, block, &whole, own.then_some(repeats)).await;
-    if done.is_err() && held > 0 {
-        place.held = all;
-    }
-    let done = done?;
+    let done = store(chain, block, &whole, own.then_some(repeats)).await?;
     *events = rest;
+    place.held.clear();
     place.open = None;
     place.head = block.end;
     place.settled = block.end;
@@ -190,11 +191,8 @@ async fn store(
     events: &[(u64, &Event)],
     repeats: Option<HashSet<u64>>,
 ) -> Result<Inserted, InsertError> {
-    let landed = if repeats.is_some() {
-        HashMap::new()
-    } else {
-        landed(chain, block).await?
-    };
+    let new = repeats.is_some();
+    let there = if new { HashMap::new() } else { landed(chain, block).await? };
     let repeats = match repeats {
         Some(repeats) => repeats,
         None => {
@@ -211,7 +209,7 @@ async fn store(
     for &(offset, event) in events {
         let day = event.timestamp.day();
         // A day that is in was decided when it came in; asking again could decide otherwise.
-        let keep = landed
+        let keep = there
             .get(&day)
             .map_or(!repeats.contains(&offset), |there| there.contains(&offset));
         if keep {
@@ -221,17 +219,53 @@ async fn store(
             inserted.duplicates += 1;
         }
     }
-    for (day, rows) in days {
-        insert_day(chain, block, day, &rows).await?;
+    for (day, rows) in &days {
+        insert_day(chain, block, *day, rows, "").await?;
+    }
+    if !new {
+        complete(chain, block, &days).await?;
     }
     Ok(inserted)
 }
 
-async fn insert_day(chain: &Chain<'_>, block: Block, day: i32, rows: &[(u64, &Event)]) -> Result<(), Fault> {
+/// After a crash: makes sure that every day of a block is in, in the table and in every rollup.
+///
+/// A single server notes a token before it keeps the rows. Killed in between, it drops every further attempt though the rows are
+/// not there; then they are inserted under another token.
+async fn complete(chain: &Chain<'_>, block: Block, days: &Days<'_>) -> Result<(), InsertError> {
+    if chain.link.config.placement != super::Placement::Single {
+        return Ok(());
+    }
+    let there = landed(chain, block).await?;
+    for (&day, rows) in days {
+        if !there.contains_key(&day) {
+            repair::nothing_under_way(chain, block).await?;
+            if repair::any_rollup_has(chain, block, day).await? {
+                let Block { first, end } = block;
+                let what = format!(
+                    "partition {}, offsets {first} to {end} are in a rollup and not among the events",
+                    chain.partition
+                );
+                return Err(InsertError::Damaged(what));
+            }
+            tracing::warn!(
+                partition = chain.partition,
+                first = block.first,
+                day,
+                "rows lost in a crash are inserted again"
+            );
+            insert_day(chain, block, day, rows, &repair::unlike_any()).await?;
+        }
+        repair::rollups(chain, block, day).await?;
+    }
+    Ok(())
+}
+
+async fn insert_day(chain: &Chain<'_>, block: Block, day: i32, rows: &[(u64, &Event)], suffix: &str) -> Result<(), Fault> {
     let (link, partition) = (chain.link, chain.partition);
     let bytes = rows::encode(partition, rows);
     let Block { first, end } = block;
-    let token = format!("{}:{partition}:{first}-{end}:{day}", link.config.stream);
+    let token = format!("{}:{partition}:{first}-{end}:{day}{suffix}", link.config.stream);
     let sql = format!(
         "INSERT INTO {} ({}) FORMAT Native",
         link.names.local("events"),
@@ -256,6 +290,9 @@ async fn insert_day(chain: &Chain<'_>, block: Block, day: i32, rows: &[(u64, &Ev
     ];
     for (name, value) in settings {
         insert = insert.with_setting(name, value);
+    }
+    if link.commits_in_order {
+        insert = insert.with_setting(COMMIT_IN_ORDER, "1");
     }
     let wait = link.config.insert_time_max;
     let sent = async {

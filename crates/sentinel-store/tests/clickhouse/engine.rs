@@ -113,6 +113,13 @@ impl Engine {
         self.launch().await;
     }
 
+    /// How many seeds to try: more on demand.
+    pub(crate) fn runs(&self, usual: u64) -> u64 {
+        told("CLICKHOUSE_FAULT_RUNS")
+            .and_then(|runs| runs.parse().ok())
+            .unwrap_or(usual)
+    }
+
     /// Settings of a store in a database that nobody else has.
     pub(crate) fn config(&self) -> Config {
         let number = DATABASES.fetch_add(1, Ordering::Relaxed);

@@ -2,3 +2,7 @@
 
 mod contract;
 mod engine;
+mod faults;
+mod migrations;
+mod proxy;
+mod sql;

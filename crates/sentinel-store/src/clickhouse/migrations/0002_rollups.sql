@@ -4,7 +4,8 @@
 -- Sums are plain, so a partial read needs no merge function. `latency` maps the buckets of our latency sketch to counts; a distinct
 -- count maps the places of hashes to their greatest rank. All of it depends on the events alone, neither on their order nor on how
 -- they were cut into blocks, so that rollups and events give the same answer. Each distinct count stands where it is asked for:
--- they are most of a rollup's bytes.
+-- they are most of a rollup's bytes. `latest` is the last offset of each partition of the queue that went into a row: what tells,
+-- after a crash, whether a block is in.
 
 -- Per hour and tool.
 CREATE TABLE IF NOT EXISTS {calls_hourly}{on_cluster}
@@ -26,7 +27,8 @@ CREATE TABLE IF NOT EXISTS {calls_hourly}{on_cluster}
     bytes_out   SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
     latency     SimpleAggregateFunction(sumMap, Tuple(Array(UInt16), Array(UInt64))) CODEC(ZSTD(1)),
     callers     SimpleAggregateFunction(maxMap, Tuple(Array(UInt16), Array(UInt8))) CODEC(ZSTD(1)),
-    last_seen   SimpleAggregateFunction(max, DateTime64(9, 'UTC')) CODEC(ZSTD(1))
+    last_seen   SimpleAggregateFunction(max, DateTime64(9, 'UTC')) CODEC(ZSTD(1)),
+    latest      SimpleAggregateFunction(maxMap, Tuple(Array(UInt32), Array(UInt64))) CODEC(ZSTD(1))
 )
 ENGINE = {AggregatingMergeTree}
 PARTITION BY toYYYYMM(bucket)
@@ -53,7 +55,8 @@ CREATE TABLE IF NOT EXISTS {calls_daily}{on_cluster}
     bytes_out   SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
     latency     SimpleAggregateFunction(sumMap, Tuple(Array(UInt16), Array(UInt64))) CODEC(ZSTD(1)),
     callers     SimpleAggregateFunction(maxMap, Tuple(Array(UInt16), Array(UInt8))) CODEC(ZSTD(1)),
-    last_seen   SimpleAggregateFunction(max, DateTime64(9, 'UTC')) CODEC(ZSTD(1))
+    last_seen   SimpleAggregateFunction(max, DateTime64(9, 'UTC')) CODEC(ZSTD(1)),
+    latest      SimpleAggregateFunction(maxMap, Tuple(Array(UInt32), Array(UInt64))) CODEC(ZSTD(1))
 )
 ENGINE = {AggregatingMergeTree}
 PARTITION BY toYear(bucket)
@@ -77,7 +80,8 @@ CREATE TABLE IF NOT EXISTS {servers_hourly}{on_cluster}
     humans     SimpleAggregateFunction(maxMap, Tuple(Array(UInt16), Array(UInt8))) CODEC(ZSTD(1)),
     agents     SimpleAggregateFunction(maxMap, Tuple(Array(UInt16), Array(UInt8))) CODEC(ZSTD(1)),
     sessions   SimpleAggregateFunction(maxMap, Tuple(Array(UInt16), Array(UInt8))) CODEC(ZSTD(1)),
-    last_seen  SimpleAggregateFunction(max, DateTime64(9, 'UTC')) CODEC(ZSTD(1))
+    last_seen  SimpleAggregateFunction(max, DateTime64(9, 'UTC')) CODEC(ZSTD(1)),
+    latest     SimpleAggregateFunction(maxMap, Tuple(Array(UInt32), Array(UInt64))) CODEC(ZSTD(1))
 )
 ENGINE = {AggregatingMergeTree}
 PARTITION BY toYYYYMM(bucket)
@@ -101,7 +105,8 @@ CREATE TABLE IF NOT EXISTS {servers_daily}{on_cluster}
     humans     SimpleAggregateFunction(maxMap, Tuple(Array(UInt16), Array(UInt8))) CODEC(ZSTD(1)),
     agents     SimpleAggregateFunction(maxMap, Tuple(Array(UInt16), Array(UInt8))) CODEC(ZSTD(1)),
     sessions   SimpleAggregateFunction(maxMap, Tuple(Array(UInt16), Array(UInt8))) CODEC(ZSTD(1)),
-    last_seen  SimpleAggregateFunction(max, DateTime64(9, 'UTC')) CODEC(ZSTD(1))
+    last_seen  SimpleAggregateFunction(max, DateTime64(9, 'UTC')) CODEC(ZSTD(1)),
+    latest     SimpleAggregateFunction(maxMap, Tuple(Array(UInt32), Array(UInt64))) CODEC(ZSTD(1))
 )
 ENGINE = {AggregatingMergeTree}
 PARTITION BY toYear(bucket)
@@ -120,7 +125,8 @@ CREATE TABLE IF NOT EXISTS {calls_minutely}{on_cluster}
     denied     SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
     errors     SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
     bytes_in   SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
-    bytes_out  SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1))
+    bytes_out  SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)),
+    latest     SimpleAggregateFunction(maxMap, Tuple(Array(UInt32), Array(UInt64))) CODEC(ZSTD(1))
 )
 ENGINE = {AggregatingMergeTree}
 PARTITION BY toDate(bucket)
@@ -152,7 +158,8 @@ SELECT
         if(isNull(latency_us), [], [bucket_of(assumeNotNull(latency_us))]),
         if(isNull(latency_us), [], [toUInt64(1)])) AS latency,
     maxMapIf([place_of(reinterpretAsUInt64(caller))], [rank_of(reinterpretAsUInt64(caller))], reinterpretAsUInt64(caller) != 0) AS callers,
-    max(timestamp) AS last_seen
+    max(timestamp) AS last_seen,
+    maxMap([partition], [offset]) AS latest
 FROM {events} AS event
 GROUP BY bucket, namespace, server, team_id, tool_name, rpc_method, event_type, outcome, decision;
 
@@ -179,7 +186,8 @@ SELECT
     maxMapIf([place_of(xxHash64(human_id))], [rank_of(xxHash64(human_id))], human_id != '') AS humans,
     maxMapIf([place_of(xxHash64(agent_id))], [rank_of(xxHash64(agent_id))], agent_id != '') AS agents,
     maxMapIf([place_of(xxHash64(session_id))], [rank_of(xxHash64(session_id))], session_id != '') AS sessions,
-    max(timestamp) AS last_seen
+    max(timestamp) AS last_seen,
+    maxMap([partition], [offset]) AS latest
 FROM {events} AS event
 GROUP BY bucket, namespace, server, team_id;
 
@@ -196,7 +204,8 @@ SELECT
     sum(hour.bytes_out) AS bytes_out,
     sumMap(hour.latency) AS latency,
     maxMap(hour.callers) AS callers,
-    max(hour.last_seen) AS last_seen
+    max(hour.last_seen) AS last_seen,
+    maxMap(hour.latest) AS latest
 FROM {calls_hourly} AS hour
 GROUP BY bucket, namespace, server, team_id, tool_name, rpc_method, event_type, outcome, decision;
 
@@ -214,7 +223,8 @@ SELECT
     maxMap(hour.humans) AS humans,
     maxMap(hour.agents) AS agents,
     maxMap(hour.sessions) AS sessions,
-    max(hour.last_seen) AS last_seen
+    max(hour.last_seen) AS last_seen,
+    maxMap(hour.latest) AS latest
 FROM {servers_hourly} AS hour
 GROUP BY bucket, namespace, server, team_id;
 
@@ -227,6 +237,7 @@ SELECT
     countIf(outcome = 'denied' OR (outcome = '' AND decision = 'deny')) AS denied,
     countIf(outcome IN ('tool_error', 'rpc_error', 'transport_error')) AS errors,
     sum(ifNull(event.bytes_in, 0)) AS bytes_in,
-    sum(ifNull(event.bytes_out, 0)) AS bytes_out
+    sum(ifNull(event.bytes_out, 0)) AS bytes_out,
+    maxMap([partition], [offset]) AS latest
 FROM {events} AS event
 GROUP BY bucket, namespace, server, team_id;
