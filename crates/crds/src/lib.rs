@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod grant;
 pub mod manifest;
 pub mod object;
+pub mod render;
 pub mod server;
 pub mod session;
 pub mod text;
@@ -19,6 +20,7 @@ pub mod word;
 pub use grant::{McpAccessGrant, McpAccessGrantSpec};
 pub use manifest::{ManifestError, Manifests, read_manifests, read_servers};
 pub use object::{Metadata, ObjectName, SecretKeyRef, ServerRef, Subject};
+pub use render::render;
 pub use server::{McpServer, McpServerSpec};
 pub use session::{McpAgentSession, McpAgentSessionSpec};
 
