@@ -1,16 +1,21 @@
 //! Who calls, and what they may see.
 //!
-//! [`Access`] is the seam: the standalone first form knows service keys and callers from this machine ([`StaticAccess`]); users and
-//! teams plug in as another implementation. A request that names nobody is refused, never let through.
+//! [`Access`] is the seam: [`StaticAccess`] knows the keys of a file and callers from this machine; accounts, logins and keys of the
+//! database are known to `control::ControlAccess`, which asks it about everybody else. A request that names nobody is refused, never
+//! let through.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, header};
 use sentinel_store::query::Scope;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+
+use crate::identity::keys::Key;
+use crate::identity::{ORG_NAMESPACE, PUBLIC_NAMESPACE, Principal, Right, Role, SHARED_NAMESPACE, TeamRole};
 
 /// Longest credential we look at, in bytes.
 const CREDENTIAL_BYTES_MAX: usize = 8_192;
@@ -30,6 +35,176 @@ pub struct Caller {
     pub scope: Scope,
     /// Whether they may see and change the system itself.
     pub admin: bool,
+    /// What the credential may be used for.
+    pub rights: Vec<Right>,
+    /// Where the credential works; everywhere its holder may when absent.
+    pub namespaces: Option<Vec<String>>,
+    /// The account, when it is a person's.
+    pub principal: Option<Arc<Principal>>,
+}
+
+/// What a caller is to a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// Nothing: whether the namespace exists is not told.
+    Stranger,
+    /// May see what is published there.
+    Reader,
+    /// May publish there, and change what is their own.
+    Member,
+    /// May change everything there.
+    Owner,
+}
+
+impl Caller {
+    fn fixed(name: impl Into<String>, scope: Scope, admin: bool) -> Self {
+        Self {
+            name: name.into(),
+            // A key of a file that is no administrator's was made for looking at events, and goes on to do just that.
+            rights: if admin {
+                vec![Right::Write, Right::Pull, Right::Push]
+            } else {
+                vec![Right::Read]
+            },
+            scope,
+            admin,
+            namespaces: None,
+            principal: None,
+        }
+    }
+
+    /// Somebody who is logged in.
+    pub(crate) fn of_principal(principal: Principal) -> Self {
+        let admin = principal.account.role == Role::Admin;
+        let scope = if admin {
+            Scope::All
+        } else {
+            Scope::Only {
+                namespaces: principal.teams.iter().map(|team| team.namespace.clone()).collect(),
+                teams: Vec::new(),
+            }
+        };
+        Self {
+            name: principal.account.id.clone(),
+            scope,
+            admin,
+            rights: vec![Right::Write, Right::Adapter, Right::Pull, Right::Push],
+            namespaces: None,
+            principal: Some(Arc::new(principal)),
+        }
+    }
+
+    /// Somebody's key: it may at most what they may.
+    pub(crate) fn of_key(principal: Principal, key: &Key) -> Self {
+        let caller = Self::of_principal(principal);
+        let rights = key.rights.clone();
+        if key.namespaces.is_empty() {
+            return Self { rights, ..caller };
+        }
+        let seen = |namespace: &&String| match &caller.scope {
+            Scope::All => true,
+            Scope::Only { namespaces, .. } => namespaces.contains(namespace),
+        };
+        let within: Vec<_> = key.namespaces.iter().filter(seen).cloned().collect();
+        Self {
+            scope: Scope::Only {
+                namespaces: within,
+                teams: Vec::new(),
+            },
+            // A key that is confined cannot change what concerns everybody.
+            admin: false,
+            namespaces: Some(key.namespaces.clone()),
+            rights,
+            ..caller
+        }
+    }
+
+    /// A program's key: a member of its namespaces, or an administrator when it is confined to none.
+    pub(crate) fn of_service_key(key: &Key) -> Self {
+        let admin = key.namespaces.is_empty();
+        let scope = if admin {
+            Scope::All
+        } else {
+            Scope::Only {
+                namespaces: key.namespaces.clone(),
+                teams: Vec::new(),
+            }
+        };
+        Self {
+            name: format!("service:{}", key.name),
+            scope,
+            admin,
+            rights: key.rights.clone(),
+            namespaces: (!admin).then(|| key.namespaces.clone()),
+            principal: None,
+        }
+    }
+
+    pub(crate) fn has(&self, right: Right) -> bool {
+        // Who may change may also ask.
+        self.rights.contains(&right)
+            || (right == Right::Read && (self.rights.contains(&Right::Write) || self.rights.contains(&Right::Adapter)))
+    }
+
+    pub(crate) fn standing(&self, namespace: &str) -> Standing {
+        if let Some(within) = &self.namespaces
+            && !within.iter().any(|own| own == namespace)
+        {
+            return Standing::Stranger;
+        }
+        if self.admin {
+            return Standing::Owner;
+        }
+        if let Some(team) = self.principal.as_ref().and_then(|principal| principal.team_of(namespace)) {
+            return match team.role {
+                TeamRole::Owner => Standing::Owner,
+                TeamRole::Member => Standing::Member,
+            };
+        }
+        match (namespace, &self.principal) {
+            // An administrator's key that is confined to a namespace keeps their standing within it.
+            (_, Some(principal)) if principal.account.role == Role::Admin => Standing::Owner,
+            (ORG_NAMESPACE | PUBLIC_NAMESPACE, Some(_)) => Standing::Member,
+            (SHARED_NAMESPACE, Some(_)) => Standing::Reader,
+            (_, Some(_)) => Standing::Stranger,
+            (_, None) if !self.sees(namespace) => Standing::Stranger,
+            (_, None) if self.has(Right::Write) => Standing::Owner,
+            (_, None) => Standing::Reader,
+        }
+    }
+
+    fn sees(&self, namespace: &str) -> bool {
+        match &self.scope {
+            Scope::All => true,
+            Scope::Only { namespaces, .. } => namespaces.iter().any(|own| own == namespace),
+        }
+    }
+
+    /// The namespaces whose objects they may see; all when absent.
+    pub(crate) fn visible_namespaces(&self) -> Option<Vec<String>> {
+        if self.admin {
+            return None;
+        }
+        let mut visible: Vec<String> = match (&self.scope, &self.principal) {
+            (_, Some(principal)) => {
+                let shared = [SHARED_NAMESPACE, ORG_NAMESPACE, PUBLIC_NAMESPACE].map(str::to_owned);
+                let teams = principal.teams.iter().map(|team| team.namespace.clone());
+                teams.chain(shared).collect()
+            }
+            (Scope::Only { namespaces, .. }, None) => namespaces.clone(),
+            (Scope::All, None) => return None,
+        };
+        if let Some(within) = &self.namespaces {
+            visible.clone_from(within);
+        }
+        visible.retain(|namespace| self.standing(namespace) > Standing::Stranger);
+        Some(visible)
+    }
+
+    /// For facts: an address in words.
+    pub(crate) fn email(&self) -> Option<&str> {
+        self.principal.as_ref().map(|principal| principal.account.email.as_str())
+    }
 }
 
 /// What a request tells about its sender.
@@ -163,17 +338,19 @@ impl StaticAccess {
     }
 
     fn decide(&self, credentials: Credentials<'_>) -> Result<Caller, Denied> {
-        if self.open_loopback == OpenLoopback::Yes {
-            self.check_browser(credentials.headers)?;
-        }
+        self.check_page(credentials.headers)?;
         match secret(credentials.headers) {
             Some(secret) => self.holder(secret).ok_or(Denied::Unknown),
-            None if self.is_local(credentials) => Ok(Caller {
-                name: "local".to_owned(),
-                scope: Scope::All,
-                admin: true,
-            }),
+            None if self.is_local(credentials) => Ok(Caller::fixed("local", Scope::All, true)),
             None => Err(Denied::Missing),
+        }
+    }
+
+    /// Keeps pages of other origins away from an API that lets this machine in without a key.
+    pub(crate) fn check_page(&self, headers: &HeaderMap) -> Result<(), Denied> {
+        match self.open_loopback {
+            OpenLoopback::Yes => self.check_browser(headers),
+            OpenLoopback::No => Ok(()),
         }
     }
 
@@ -183,11 +360,7 @@ impl StaticAccess {
         let mut holder = None;
         for key in &self.keys {
             if bool::from(key.sha256.ct_eq(&sha256)) {
-                holder = Some(Caller {
-                    name: key.name.clone(),
-                    scope: key.scope.clone(),
-                    admin: key.admin,
-                });
+                holder = Some(Caller::fixed(key.name.clone(), key.scope.clone(), key.admin));
             }
         }
         holder
@@ -234,7 +407,7 @@ impl Access for StaticAccess {
 }
 
 /// `x-api-key`, or the token of `Authorization: Bearer`. Anything else in these headers is a credential nobody has.
-fn secret(headers: &HeaderMap) -> Option<&[u8]> {
+pub(crate) fn secret(headers: &HeaderMap) -> Option<&[u8]> {
     let value = if let Some(key) = headers.get("x-api-key") {
         key.as_bytes()
     } else {

@@ -15,6 +15,7 @@ use service_kit::{Clock, Metrics, Problem, Shutdown, Stage, Tasks};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::{Access, StaticAccess};
+use crate::control::{Control, ControlAccess};
 use crate::operations::{OperationError, Operations};
 use crate::settings::Config;
 
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) operations: Arc<dyn Operations>,
     pub(crate) access: Arc<dyn Access>,
+    control: Option<Control>,
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,
@@ -99,20 +101,30 @@ impl Drop for StreamPlace {
 impl Api {
     /// With service keys and callers of this machine, as the settings say.
     pub fn new(config: Config, reader: Arc<dyn Reader>, operations: Arc<dyn Operations>, tasks: &Tasks) -> Self {
-        let access = StaticAccess::new(
-            config.service_keys.clone(),
-            config.open_loopback,
-            config.origins_allowed.clone(),
-        );
-        Self::with_access(config, reader, operations, Arc::new(access), tasks)
+        let access = fixed_access(&config);
+        Self::build(config, reader, operations, (Arc::new(access), None), tasks)
     }
 
-    /// With another way of naming callers.
-    pub fn with_access(
+    /// With accounts, objects and everything that changes them.
+    pub fn with_control(
         config: Config,
         reader: Arc<dyn Reader>,
         operations: Arc<dyn Operations>,
-        access: Arc<dyn Access>,
+        control: Control,
+        tasks: &Tasks,
+    ) -> Self {
+        let access = ControlAccess {
+            fixed: fixed_access(&config),
+            control: control.clone(),
+        };
+        Self::build(config, reader, operations, (Arc::new(access), Some(control)), tasks)
+    }
+
+    fn build(
+        config: Config,
+        reader: Arc<dyn Reader>,
+        operations: Arc<dyn Operations>,
+        (access, control): (Arc<dyn Access>, Option<Control>),
         tasks: &Tasks,
     ) -> Self {
         let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
@@ -120,6 +132,7 @@ impl Api {
             reader,
             operations,
             access,
+            control,
             queries: places(config.queries_max),
             // Exports last long, so they have places of their own and leave those of short questions free.
             exports: places(config.queries_max.div_ceil(2)),
@@ -129,6 +142,17 @@ impl Api {
             shutdown: tasks.shutdown(Stage::Query),
             metrics: ApiMetrics::shared(tasks.metrics()),
         }))
+    }
+
+    /// Accounts and objects, where this service has them.
+    pub(crate) fn control(&self) -> Result<&Control, Problem> {
+        self.0.control.as_ref().ok_or_else(|| {
+            Problem::new(
+                http::StatusCode::NOT_IMPLEMENTED,
+                "no_database",
+                "this service answers questions only: it runs without a database of accounts and objects",
+            )
+        })
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -214,6 +238,14 @@ impl Api {
                 .with_hint("try again in a moment"),
         )
     }
+}
+
+fn fixed_access(config: &Config) -> StaticAccess {
+    StaticAccess::new(
+        config.service_keys.clone(),
+        config.open_loopback,
+        config.origins_allowed.clone(),
+    )
 }
 
 /// A JSON answer.

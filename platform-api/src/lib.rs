@@ -1,4 +1,4 @@
-//! The platform API: analytics queries over HTTP, read by the command line, the console and dashboards.
+//! The platform API: analytics queries, accounts, servers and access over HTTP, for the command line, the console and dashboards.
 //!
 //! [`ROUTES`] is the whole service in one table: path, who may call, parameters, body, answers and handler. The router, the check
 //! of parameters, the access check and the `OpenAPI` document are all made from it, so that none can disagree with another.
@@ -6,14 +6,26 @@
 //! A request passes one guard (`routes::guard`) that names the caller, compares the caller with what the route needs, and reads the
 //! parameters strictly. Handlers get a `Call` in which nothing can be wrong any more but the meaning.
 //!
+//! ```text
+//! analytics ─► sentinel_store::Reader          control ─► Database (accounts, teams, keys)
+//! operations ─► Operations                             ─► Objects (servers, grants, sessions), embedded or Kubernetes
+//!                                                      ─► AuditSink (facts about every change), through an outbox
+//! ```
+//!
 //! Questions go to a [`sentinel_store::Reader`] under a bound of number and time; what operators do goes to an [`Operations`].
 
 mod access;
 mod api;
+mod audit;
+mod control;
 mod cursor;
+mod database;
+mod identity;
+pub mod objects;
 mod openapi;
 mod operations;
 mod params;
+mod publish;
 mod routes;
 mod settings;
 
@@ -26,6 +38,9 @@ use tokio::net::TcpListener;
 
 pub use access::{Access, Caller, Credentials, Denied, OpenLoopback, ServiceKey, ServiceKeyError, StaticAccess};
 pub use api::Api;
+pub use audit::AuditSink;
+pub use control::{Control, ControlConfig, SignUp};
+pub use database::{Database, DatabaseError};
 pub use openapi::document as openapi_document;
 pub use operations::{DeadLetterPage, DeadLetters, KeySpec, Keys, Logs, OperationError, Operations, Status};
 pub use params::{Kind, Param};

@@ -22,9 +22,10 @@ use crate::routes::{Filters, Need, ROUTES, Route, Verb};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Body {
     None,
-    Sql,
-    NewKey,
-    Rotation,
+    /// JSON of this shape.
+    Json(&'static str),
+    /// JSON of this shape, or nothing at all.
+    Optional(&'static str),
 }
 
 /// What a good answer is.
@@ -34,6 +35,8 @@ pub(crate) enum Answer {
     Json(&'static str),
     /// 201 with JSON of this shape.
     Created(&'static str),
+    /// 201 with JSON of this shape when it is new, else 200.
+    Put(&'static str),
     /// JSON of this shape, or CSV.
     JsonOrCsv(&'static str),
     /// Server-sent events with JSON of this shape.
@@ -66,6 +69,8 @@ fn build() -> utoipa::openapi::OpenApi {
             match same.method {
                 Verb::Get => item.get = operation,
                 Verb::Post => item.post = operation,
+                Verb::Put => item.put = operation,
+                Verb::Patch => item.patch = operation,
                 Verb::Delete => item.delete = operation,
             }
         }
@@ -133,6 +138,10 @@ fn operation(route: &Route) -> Operation {
     }
     let (status, good) = good_answer(route.answer);
     operation = operation.response(status, good);
+    if let Answer::Put(name) = route.answer {
+        let (status, made) = good_answer(Answer::Created(name));
+        operation = operation.response(status, made);
+    }
     for fault in faults(route) {
         operation = operation.response(fault.status, Ref::from_response_name(fault.name));
     }
@@ -141,7 +150,7 @@ fn operation(route: &Route) -> Operation {
 
 /// Such as `get_sentinel_keys_id`.
 fn operation_id(route: &Route) -> String {
-    let path = route.path.trim_start_matches("/api/v1/");
+    let path = route.path.trim_start_matches("/api/v1/").trim_start_matches('/');
     let words: String = path
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
@@ -152,6 +161,7 @@ fn operation_id(route: &Route) -> String {
 
 fn tag(route: &Route) -> &'static str {
     match route.need {
+        _ if is_control(route) => "control",
         Need::Nobody => "description",
         Need::Caller => "analytics",
         Need::Admin => "operations",
@@ -166,6 +176,10 @@ fn path_parameters(route: &Route) -> impl Iterator<Item = Parameter> {
     names.map(|name| {
         let help = match name {
             "component" => "Key of a component: `gateway`, `ingest`, `queue`, `processor`, `store`, `platform-api`",
+            "slug" => "Slug of a team",
+            "namespace" => "Namespace",
+            "name" => "Name",
+            "user" => "Id or e-mail address of an account",
             _ => "Id, as listed",
         };
         ParameterBuilder::new()
@@ -234,9 +248,8 @@ fn param_schema(param: &Param) -> Schema {
 fn request_body(body: Body) -> Option<RequestBody> {
     let (name, required) = match body {
         Body::None => return None,
-        Body::Sql => ("SqlQuestion", Required::True),
-        Body::NewKey => ("KeyWish", Required::True),
-        Body::Rotation => ("Rotation", Required::False),
+        Body::Json(name) => (name, Required::True),
+        Body::Optional(name) => (name, Required::False),
     };
     let content = ContentBuilder::new().schema(Some(shape(name))).build();
     Some(
@@ -256,6 +269,7 @@ fn good_answer(answer: Answer) -> (&'static str, ResponseBuilder) {
             "200",
             response.description("The answer").content("application/json", of(name)),
         ),
+        Answer::Put(name) => ("200", response.description("Changed").content("application/json", of(name))),
         Answer::Created(name) => ("201", response.description("Made").content("application/json", of(name))),
         Answer::JsonOrCsv(name) => (
             "200",
@@ -329,19 +343,20 @@ const FAULTS: &[Fault] = &[
         name: "WrongParameter",
         status: "400",
         why: "A parameter is not known or not right: `invalid_query_param`, `invalid_query`, `bad_request`",
-        of: |route| route.need != Need::Nobody,
+        of: |route| route.need != Need::Nobody || route.body != Body::None,
     },
     Fault {
         name: "NotNamed",
         status: "401",
-        why: "No credential, or an unknown one: `unauthorized`",
-        of: |route| route.need != Need::Nobody,
+        why: "No credential, or an unknown one: `unauthorized`, `auth_failed`, `login_ended`",
+        of: |route| route.need != Need::Nobody || route.body != Body::None,
     },
     Fault {
         name: "NotAllowed",
         status: "403",
-        why: "Not for this caller: `forbidden`, `forbidden_namespace`, `forbidden_host`, `forbidden_origin`",
-        of: |route| route.need != Need::Nobody,
+        why: "Not for this caller: `forbidden`, `forbidden_namespace`, `forbidden_right`, `not_owner`, `invitation_needed`, \
+              `forbidden_host`, `forbidden_origin`",
+        of: |route| route.need != Need::Nobody || route.body != Body::None,
     },
     Fault {
         name: "NotThere",
@@ -352,8 +367,8 @@ const FAULTS: &[Fault] = &[
     Fault {
         name: "Conflict",
         status: "409",
-        why: "Its state does not allow it: `conflict`",
-        of: |route| route.need == Need::Admin && route.method != Verb::Get,
+        why: "Its state does not allow it: `conflict`, `already_exists`, `route_taken`",
+        of: |route| (route.need == Need::Admin || is_control(route)) && route.method != Verb::Get,
     },
     Fault {
         name: "TooLarge",
@@ -374,10 +389,23 @@ const FAULTS: &[Fault] = &[
         of: |route| route.need == Need::Caller || route.body != Body::None,
     },
     Fault {
+        name: "TooOften",
+        status: "429",
+        why: "Too often or too many, with `Retry-After` where waiting helps: `locked`, `active_server_limit_reached`, \
+              `server_push_cooldown_active`",
+        of: |route| is_control(route) && route.body != Body::None,
+    },
+    Fault {
         name: "OurFault",
         status: "500",
         why: "A fault of ours: `internal`, `query_failed`",
-        of: |route| route.need != Need::Nobody,
+        of: |route| route.need != Need::Nobody || route.body != Body::None,
+    },
+    Fault {
+        name: "NoDatabase",
+        status: "501",
+        why: "This service runs without accounts and objects: `no_database`",
+        of: is_control,
     },
     Fault {
         name: "NotNow",
@@ -392,6 +420,23 @@ const FAULTS: &[Fault] = &[
         of: |route| route.need != Need::Nobody,
     },
 ];
+
+/// Whether a route is about accounts or objects.
+fn is_control(route: &Route) -> bool {
+    let path = route.path.trim_start_matches("/api/v1/").trim_start_matches("/api/");
+    let analytics = ["user/analytics/", "runtime/server-events", "runtime/components"];
+    let control = [
+        "auth/",
+        "user/",
+        "users",
+        "service-keys",
+        "invitations",
+        "runtime/",
+        "registry/",
+        "admin/",
+    ];
+    control.iter().any(|start| path.starts_with(start)) && !analytics.iter().any(|start| path.starts_with(start))
+}
 
 fn faults(route: &Route) -> impl Iterator<Item = &'static Fault> {
     FAULTS.iter().filter(|fault| (fault.of)(route))

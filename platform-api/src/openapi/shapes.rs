@@ -122,6 +122,124 @@ const SHAPES: &[(&str, &str)] = &[
     ),
     ("DeadLetters", "dead_letters:[DeadLetter] has_more:flag next?:text"),
     ("DeadLetterDone", "id:int done:text"),
+    ("Done", "done:flag"),
+    ("Credentials", "email:text password:text"),
+    ("SignUp", "email?:text password:text invitation?:text"),
+    ("Refresh", "refresh_token:text"),
+    ("PasswordChange", "current:text new:text"),
+    (
+        "User",
+        "id:text email:text role:text created_at:time last_login_at?:time disabled_at?:time",
+    ),
+    (
+        "Granted",
+        "access_token:text token_type:text expires_in:int refresh_token:text user:User",
+    ),
+    ("Membership", "id:text slug:text name:text namespace:text role:text"),
+    (
+        "MyPrincipal",
+        "role:text subject:text email?:text namespace:text allowedNamespaces?:[text] teams:[Membership] rights:[text] createdAt?:time",
+    ),
+    (
+        "Me",
+        "authenticated:flag sharedCatalogNamespace:text catalogs:[text] principal:MyPrincipal",
+    ),
+    (
+        "Login",
+        "id:text method:text client:text created_at:time last_used_at:time current:flag",
+    ),
+    ("Logins", "logins:[Login]"),
+    (
+        "UserKey",
+        "id:text name:text prefix:text rights:[text] namespaces:[text] created_at:time expires_at?:time last_used_at?:time \
+         revoked:flag revoked_at?:time",
+    ),
+    ("UserKeys", "keys:[UserKey]"),
+    ("UserKeyAnswer", "key:UserKey"),
+    (
+        "UserKeyWish",
+        "name:text rights?:[text] namespaces?:[text] expires_at?:time expires_in?:text",
+    ),
+    ("MadeKey", "key:UserKey api_key:text one_time_key:text"),
+    ("RegistryCredentials", "credentials:[UserKey]"),
+    ("CredentialAnswer", "credential:UserKey"),
+    ("MadeCredential", "credential:UserKey username:text password:text"),
+    ("Users", "users:[User] next?:text"),
+    ("UserAnswer", "user:User"),
+    ("NewUser", "email:text password:text role?:text"),
+    ("UserChange", "role?:text disabled?:flag password?:text"),
+    (
+        "Invitation",
+        "id:text email:text role:text team_id?:text team_role?:text created_by:text created_at:time expires_at:time used_at?:time",
+    ),
+    ("Invitations", "invitations:[Invitation]"),
+    (
+        "InvitationWish",
+        "email:text role?:text team?:text team_role?:text expires_in?:text",
+    ),
+    ("InvitationAnswer", "invitation:Invitation secret?:text"),
+    ("Team", "id:text slug:text name:text namespace:text created_at:time"),
+    ("Teams", "teams:[Team] next?:text"),
+    ("TeamAnswer", "team:Team"),
+    ("NewTeam", "slug:text name?:text"),
+    ("TeamChange", "name:text"),
+    ("Member", "user_id:text email:text role:text created_at:time"),
+    ("Members", "members:[Member]"),
+    ("MemberAnswer", "member:Member"),
+    ("NewMember", "user:text role?:text"),
+    ("MemberChange", "role:text"),
+    ("TeamUser", "email:text password?:text role?:text"),
+    ("Namespace", "namespace:text scope:text team?:Team publish:flag"),
+    ("Namespaces", "namespaces:[Namespace]"),
+    ("NamespaceAnswer", "namespace:Namespace"),
+    (
+        "Server",
+        "name:text namespace:text uid:text team_id?:text owner:text scope:text image?:text imageTag?:text description?:text ready:flag \
+         status:text message?:text labels:any age:time updated_at:time endpoint:text authMode:text governed:flag servicePort:int \
+         revision:int generation:int observedGeneration?:int tools:[any] prompts:[any] resources:[any] tasks:[any] access_json:any \
+         spec:any statusDetail?:any",
+    ),
+    (
+        "PublishPolicy",
+        "active_server_limit:int|null active_server_count:int active_server_limit_enabled:flag can_publish:flag \
+         push_cooldown_seconds:int push_cooldown_enabled:flag",
+    ),
+    ("Servers", "servers:[Server] next?:text publish_policy:PublishPolicy"),
+    ("ServerAnswer", "server:Server"),
+    (
+        "Publication",
+        "name:text namespace?:text scope?:text update?:flag labels?:any spec:any",
+    ),
+    ("RemovedServer", "success:flag namespace:text name:text removed:[text]"),
+    ("Removed", "success:flag namespace:text name:text"),
+    (
+        "ObjectHead",
+        "name:text namespace:text uid:text owner:text age:time updated_at:time revision:int phase:text",
+    ),
+    ("ServerRef", "name:text namespace?:text"),
+    ("Subject", "humanID?:text agentID?:text teamID?:text"),
+    ("ToolRule", "name:text decision:text requiredTrust?:text"),
+    (
+        "GrantSpec",
+        "serverRef:ServerRef subject:Subject maxTrust?:text allowedSideEffects?:[text] policyVersion?:text disabled?:flag \
+         toolRules?:[ToolRule]",
+    ),
+    ("Grant", "+ObjectHead +GrantSpec"),
+    ("Grants", "grants:[Grant] next?:text"),
+    ("GrantAnswer", "grant:Grant"),
+    ("GrantWish", "name:text namespace?:text +GrantSpec"),
+    ("GrantChange", "disabled:flag"),
+    ("SecretKeyRef", "name:text key:text"),
+    (
+        "SessionSpec",
+        "serverRef:ServerRef subject:Subject consentedTrust?:text expiresAt?:time revoked?:flag upstreamTokenSecretRef?:SecretKeyRef \
+         policyVersion?:text",
+    ),
+    ("Session", "+ObjectHead +SessionSpec"),
+    ("Sessions", "sessions:[Session] next?:text"),
+    ("SessionAnswer", "session:Session"),
+    ("SessionWish", "name:text namespace?:text tokenHash?:text +SessionSpec"),
+    ("SessionChange", "revoked:flag"),
 ];
 
 /// Every shape by name.

@@ -16,6 +16,9 @@ fn caller(scope: Scope) -> Caller {
         name: "test".to_owned(),
         scope,
         admin: false,
+        rights: Vec::new(),
+        namespaces: None,
+        principal: None,
     }
 }
 

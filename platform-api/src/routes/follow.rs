@@ -108,6 +108,7 @@ pub(super) async fn logs(
         tail: usize::try_from(params.number("tail")).ok(),
         level_min: params.text("level").and_then(|level| level.parse().ok()).unwrap_or_default(),
         grep: params.text("grep").map(str::to_owned),
+        field: None,
     };
     if !params.flag("follow") {
         let lines = api.operate(api.0.operations.log_lines(&component, filter)).await?;

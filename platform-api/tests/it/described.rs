@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::world::{ADMIN, World, json_body};
 
-fn document() -> Value {
+pub(crate) fn document() -> Value {
     serde_json::from_str(platform_api::openapi_document()).unwrap()
 }
 
@@ -90,7 +90,7 @@ fn every_reference_leads_somewhere() {
 }
 
 /// Whether a body is as a schema says: every field described, every required one there, every kind right.
-fn fits(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
+pub(crate) fn fits(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
     if let Some(target) = schema["$ref"].as_str() {
         return fits(document, document.pointer(target.trim_start_matches('#')).unwrap(), value, at);
     }
@@ -145,7 +145,12 @@ async fn bodies_are_as_described() {
     let world = World::new();
     world.store.fill(6).await;
     let document = document();
-    for route in ROUTES {
+    let of_control = |path: &str| {
+        crate::matrix::ROWS
+            .iter()
+            .any(|(route, ..)| route.ends_with(&format!(" {path}")))
+    };
+    for route in ROUTES.iter().filter(|route| !of_control(route.path)) {
         let method = route.method.as_str();
         let uri = route
             .path

@@ -3,12 +3,17 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "helpers of tests may stop at the first surprise, as tests do"
+    clippy::too_many_lines,
+    reason = "helpers of tests may stop at the first surprise, as tests do; a story of one thing is told in one piece"
 )]
 
 mod access;
 mod bounds;
+mod control;
 mod described;
 mod events;
 mod follow;
+mod identity;
+mod matrix;
+mod servers;
 mod world;
