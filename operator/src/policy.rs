@@ -1,0 +1,69 @@
+//! The policy document of a server, as its gateways read it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::render::Occasion;
+use crds::{McpAccessGrant, McpAgentSession, McpServer};
+use domain::Timestamp;
+
+use crate::object::Key;
+use crate::validate::{Fault, Reason};
+use crate::world::{AccessObject, Facts};
+
+/// Largest document, in bytes. A `ConfigMap` holds a mebibyte, and has more to carry than this.
+const BYTES_MAX: usize = 1_000_000;
+/// How long what ended is still told, so that callers learn why they are refused.
+pub const GRACE: Duration = Duration::from_hours(24);
+
+/// A document as gateways read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub text: String,
+    pub revision: String,
+    pub grants: u32,
+    pub sessions: u32,
+}
+
+/// Renders the document. Whoever may not speak about the server is left out; so is what cannot be read, which then grants nothing.
+pub fn render(facts: &Facts, server: &McpServer, cluster: &str, now: Timestamp) -> Result<Policy, Fault> {
+    let (grants, sessions): (Vec<&McpAccessGrant>, Vec<&McpAgentSession>) =
+        (readable(&facts.grants), readable(&facts.sessions));
+    let occasion = |grace| Occasion { cluster, now, grace };
+    let render = |grace| crds::render(server, grants.iter().copied(), sessions.iter().copied(), &occasion(grace));
+    let mut document = render(GRACE);
+    let mut text = document.to_json();
+    if text.len() > BYTES_MAX {
+        // A session that is not listed is refused like one that has ended, only with less of a reason.
+        document = render(Duration::ZERO);
+        text = document.to_json();
+    }
+    if text.len() > BYTES_MAX {
+        return Err(Fault::new(
+            Reason::PolicyTooLarge,
+            format!(
+                "the policy of {} grants and {} sessions has {} bytes, at most {BYTES_MAX} can be published; the last one stays in force. Delete what is not needed",
+                document.grants.len(),
+                document.sessions.len(),
+                text.len()
+            ),
+        ));
+    }
+    let count = |list: usize| u32::try_from(list).unwrap_or(u32::MAX);
+    Ok(Policy {
+        text,
+        grants: count(document.grants.len()),
+        sessions: count(document.sessions.len()),
+        revision: document.revision,
+    })
+}
+
+/// Whether objects of a namespace may speak about a server of another.
+pub fn is_admitted(object: &Key, server: &McpServer) -> bool {
+    let (from, to) = (&object.namespace, server.metadata.namespace.as_str());
+    from == to || server.spec.allow_references_from.iter().any(|allowed| allowed == from)
+}
+
+fn readable<T>(objects: &[Arc<AccessObject<T>>]) -> Vec<&T> {
+    objects.iter().filter_map(|object| object.access.as_ref().ok()).collect()
+}

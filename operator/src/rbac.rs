@@ -1,0 +1,74 @@
+//! The roles the operator needs, and no more: generated from what the code does, so that neither runs ahead of the other.
+//!
+//! No Secret is read or written, and nothing outside the kinds of [`Kind`].
+
+use serde_json::{Value, json};
+
+use crate::object::Kind;
+
+/// What is done with each kind, across the cluster.
+fn verbs(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Server | Kind::Grant | Kind::Session | Kind::Pod => &["get", "list", "watch"],
+        // Server-side apply of a new object needs `create` beside `patch`.
+        Kind::ConfigMap
+        | Kind::Service
+        | Kind::Deployment
+        | Kind::Ingress
+        | Kind::HttpRoute
+        | Kind::NetworkPolicy
+        | Kind::PodDisruptionBudget => &["create", "delete", "get", "list", "patch", "watch"],
+        Kind::Event => &["create"],
+        Kind::Lease => &["create", "get", "update"],
+    }
+}
+
+/// Service account, roles and bindings, for namespace `mcp-runtime`.
+pub fn objects() -> Vec<Value> {
+    const NAME: &str = "mcp-operator";
+    const NAMESPACE: &str = "mcp-runtime";
+    let rule = |kind: Kind, suffix: &str, verbs: &[&str]| {
+        let (group, _, _, plural) = kind.names();
+        json!({ "apiGroups": [group], "resources": [format!("{plural}{suffix}")], "verbs": verbs })
+    };
+    let custom = [Kind::Server, Kind::Grant, Kind::Session];
+    let mut rules: Vec<Value> = custom
+        .into_iter()
+        .chain([Kind::Pod])
+        .chain(Kind::OWNED)
+        .chain([Kind::Event])
+        .map(|kind| rule(kind, "", verbs(kind)))
+        .collect();
+    rules.extend(custom.map(|kind| rule(kind, "/status", &["patch"])));
+    // Owner references that block deletion are allowed to whom may change the owner's finalizers.
+    rules.push(rule(Kind::Server, "/finalizers", &["update"]));
+    let subject = json!([{ "kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE }]);
+    let role = |kind: &str| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": NAME });
+    vec![
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": NAME, "namespace": NAMESPACE } }),
+        json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": NAME }, "rules": rules }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": NAME },
+            "roleRef": role("ClusterRole"), "subjects": subject,
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": NAME, "namespace": NAMESPACE },
+            "rules": [rule(Kind::Lease, "", verbs(Kind::Lease))],
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": NAME, "namespace": NAMESPACE },
+            "roleRef": role("Role"), "subjects": subject,
+        }),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_role_reaches_secrets_or_everything() {
+        let text = serde_json::to_string(&objects()).unwrap();
+        assert!(!text.contains("secrets") && !text.contains("\"*\""), "{text}");
+    }
+}
