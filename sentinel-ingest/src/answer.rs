@@ -38,6 +38,8 @@ pub(crate) enum BodyFault {
     Coding { coding: &'static str },
     #[error("{0}")]
     Json(String),
+    #[error("{0}")]
+    Protobuf(String),
     #[error("the body took too long to arrive")]
     Paused,
     #[error("the body ended before its announced length")]
@@ -70,6 +72,7 @@ impl From<BodyFault> for Problem {
                 .with_code("invalid_encoding")
                 .with_hint("check that `content-encoding` says how the body is packed, and that all of it is sent"),
             BodyFault::Json(_) => Self::bad_request(message).with_code(FaultCode::InvalidJson.as_str()),
+            BodyFault::Protobuf(_) => Self::bad_request(message).with_code("invalid_protobuf"),
             BodyFault::Paused => Self::request_timeout(message).with_hint("send the whole body without pauses"),
             BodyFault::CutOff => Self::bad_request(message).with_code("incomplete_body"),
             BodyFault::OverRate(wait) => over_rate(wait),
@@ -88,6 +91,12 @@ pub(crate) fn over_rate(wait: Duration) -> Problem {
 pub(crate) fn unknown_content_type(sent: &str) -> Problem {
     Problem::unsupported_media_type(format!("events do not come as `{sent}`"))
         .with_hint(format!("send UTF-8 JSON with one of these content types: {TYPES}"))
+}
+
+pub(crate) fn unknown_telemetry_type(sent: &str) -> Problem {
+    let shown: String = sent.chars().take(100).collect();
+    Problem::unsupported_media_type(format!("OTLP does not come as `{shown}`"))
+        .with_hint("send `application/x-protobuf` or `application/json`")
 }
 
 pub(crate) fn unknown_coding(sent: &str) -> Problem {

@@ -1,15 +1,18 @@
-//! Who sends: the key in the headers, checked against the ring.
+//! Who sends: the key or the token in the headers, checked against the ring or the identity provider.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use domain::Timestamp;
 use http::{HeaderMap, header};
 use service_kit::Problem;
 
-use crate::keys::{Key, KeyRefusal, KeyRing};
+use crate::keys::{KeyRefusal, Sender, Senders};
+use crate::oidc::{Refusal, TokenFault};
 
 const API_KEY: &str = "x-api-key";
 const BEARER: &str = "bearer";
+/// When to come again while the identity provider is away and none of its keys are held.
+const PROVIDER_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How a key was presented; the words of the answers differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +21,44 @@ enum Header {
     Authorization,
 }
 
-/// The key of a request, or the answer to whoever has none.
-pub(crate) fn authenticate(headers: &HeaderMap, keys: &KeyRing, now: Timestamp) -> Result<Arc<Key>, Problem> {
+/// Who sends a request, or the answer to whoever may not.
+pub(crate) async fn authenticate(
+    headers: &HeaderMap,
+    senders: &Senders,
+    now: Timestamp,
+    monotonic: Duration,
+) -> Result<Sender, Problem> {
     let (header, presented) = presented(headers).ok_or_else(|| {
         Problem::unauthorized("events need an ingest key")
             .with_hint("send the header `x-api-key: mcpi_…` or `authorization: Bearer mcpi_…`")
     })?;
-    keys.find(presented, now).map_err(|refusal| refused(header, refusal))
+    match &senders.oidc {
+        // Keys hold no dots, and tokens hold two.
+        Some(oidc) if header == Header::Authorization && presented.contains('.') => {
+            let granted = oidc.verify(presented, now, monotonic).await;
+            granted.map(Sender::Token).map_err(|refusal| token_refused(&refusal))
+        }
+        _ => {
+            let key = senders.keys.find(presented, now);
+            key.map(Sender::Key).map_err(|refusal| refused(header, refusal))
+        }
+    }
+}
+
+fn token_refused(refusal: &Refusal) -> Problem {
+    match refusal {
+        Refusal::Token(TokenFault::Namespaces) => Problem::forbidden(refusal.to_string())
+            .with_code("namespace_mismatch")
+            .with_hint("ask the identity provider's administrator for the claim that names your namespaces"),
+        Refusal::Token(_) => Problem::unauthorized(refusal.to_string())
+            .with_code("invalid_token")
+            .with_hint("get a new token from the identity provider, for this audience"),
+        Refusal::Provider(_) | Refusal::NotYet => Problem::unavailable(
+            "the identity provider cannot be asked for its keys at this moment",
+            PROVIDER_RETRY_AFTER,
+        )
+        .with_code("identity_provider_unavailable"),
+    }
 }
 
 fn presented(headers: &HeaderMap) -> Option<(Header, &str)> {

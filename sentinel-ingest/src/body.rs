@@ -31,6 +31,31 @@ pub(crate) enum Layout {
     Json,
     /// One JSON document per line.
     Lines,
+    /// A request of OTLP.
+    Telemetry(Telemetry, Wire),
+}
+
+/// What a request of OTLP exports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telemetry {
+    Spans,
+    Records,
+}
+
+impl Telemetry {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Spans => "spans",
+            Self::Records => "log records",
+        }
+    }
+}
+
+/// How a request of OTLP is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Protobuf,
+    Json,
 }
 
 /// How a body is packed.
@@ -52,6 +77,28 @@ impl Form {
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         Ok(Self {
             layout: layout(headers)?,
+            coding: coding(headers)?,
+        })
+    }
+
+    pub(crate) fn of_spans(headers: &HeaderMap) -> Result<Self, Problem> {
+        Self::of_telemetry(headers, Telemetry::Spans)
+    }
+
+    pub(crate) fn of_records(headers: &HeaderMap) -> Result<Self, Problem> {
+        Self::of_telemetry(headers, Telemetry::Records)
+    }
+
+    fn of_telemetry(headers: &HeaderMap, telemetry: Telemetry) -> Result<Self, Problem> {
+        let sent = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let essence = sent.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let wire = match essence.to_ascii_lowercase().as_slice() {
+            b"application/x-protobuf" => Wire::Protobuf,
+            b"application/json" => Wire::Json,
+            _ => return Err(answer::unknown_telemetry_type(&String::from_utf8_lossy(sent))),
+        };
+        Ok(Self {
+            layout: Layout::Telemetry(telemetry, wire),
             coding: coding(headers)?,
         })
     }

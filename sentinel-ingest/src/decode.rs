@@ -6,10 +6,10 @@
 //! ```
 
 mod admit;
+mod otlp;
 mod split;
 mod unpack;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +17,11 @@ use domain::{Event, Timestamp, TraceId};
 
 use crate::Config;
 use crate::answer::{BodyFault, Rejections};
-use crate::body::{Coding, Form};
+use crate::body::{Coding, Form, Layout};
 use crate::budget::Held;
-use crate::keys::Key;
+use crate::keys::Sender;
+
+use admit::Admitter;
 
 /// Memory an event takes besides its texts, rounded up.
 const EVENT_BYTES: usize = 2 << 10;
@@ -37,7 +39,7 @@ pub(crate) const fn event_memory(events: usize) -> usize {
 pub(crate) struct Job {
     pub(crate) body: Bytes,
     pub(crate) form: Form,
-    pub(crate) key: Arc<Key>,
+    pub(crate) sender: Sender,
     /// When the request came in.
     pub(crate) now: Timestamp,
     /// The same on the clock that rates are counted by.
@@ -75,12 +77,32 @@ impl Job {
             self.config.decompressed_bytes_max,
             &mut self.held,
         )?;
-        let items = split::split(&text, self.form.layout, self.config.events_max)?;
-        self.held.grow(event_memory(items.len()))?;
-        self.key.take(items.len(), self.now_monotonic).map_err(BodyFault::OverRate)?;
-        let admitted = admit::admit(&items, &self);
+        let (admitted, charged) = match self.form.layout {
+            Layout::Telemetry(telemetry, wire) => {
+                let Config {
+                    events_max,
+                    event_bytes_max,
+                    ..
+                } = self.config;
+                let drafts = otlp::Drafts::split(&text, telemetry, wire, events_max, event_bytes_max)?;
+                let count = drafts.len();
+                charge(&mut self.held, &self.sender, count, self.now_monotonic)?;
+                let mut admitter = Admitter::new(&self, count);
+                drafts.each(|index, draft| admitter.add(index, draft));
+                (admitter.finish(), count)
+            }
+            Layout::Json | Layout::Lines => {
+                let items = split::split(&text, self.form.layout, self.config.events_max)?;
+                charge(&mut self.held, &self.sender, items.len(), self.now_monotonic)?;
+                let mut admitter = Admitter::new(&self, items.len());
+                for (index, item) in items.iter().enumerate() {
+                    admitter.add(index, admit::draft(item, self.config.event_bytes_max));
+                }
+                (admitter.finish(), items.len())
+            }
+        };
         Ok(Decoded {
-            charged: items.len(),
+            charged,
             bytes: text.len(),
             events: admitted.events,
             duplicates: admitted.duplicates,
@@ -88,6 +110,12 @@ impl Job {
             _held: self.held,
         })
     }
+}
+
+/// Holds memory for events, and takes them off the sender's rate.
+fn charge(held: &mut Held, sender: &Sender, events: usize, now: Duration) -> Result<(), BodyFault> {
+    held.grow(event_memory(events))?;
+    sender.take(events, now).map_err(BodyFault::OverRate)
 }
 
 #[cfg(test)]

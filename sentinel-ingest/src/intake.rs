@@ -23,7 +23,7 @@ use crate::auth;
 use crate::body::{self, Form};
 use crate::budget::Budget;
 use crate::decode::{Decoded, Job};
-use crate::keys::{Key, KeyRing};
+use crate::keys::{Sender, Senders};
 use crate::metrics::IngestMetrics;
 use crate::queue_state::QueueState;
 use crate::status::IngestStatus;
@@ -33,7 +33,7 @@ use crate::status::IngestStatus;
 pub(crate) struct Intake<A> {
     pub(crate) config: Config,
     pub(crate) appender: A,
-    pub(crate) keys: KeyRing,
+    pub(crate) senders: Senders,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<IngestMetrics>,
     pub(crate) status: IngestStatus,
@@ -43,9 +43,9 @@ pub(crate) struct Intake<A> {
     pub(crate) decoders: Semaphore,
 }
 
-/// One request's time and key.
+/// One request's time and sender.
 struct Receipt {
-    key: Arc<Key>,
+    sender: Sender,
     now: Timestamp,
     started: Duration,
     trace_id: Option<TraceId>,
@@ -54,11 +54,13 @@ struct Receipt {
 pub(crate) async fn post_events<A: EventAppender>(State(intake): State<Arc<Intake<A>>>, request: Request) -> Response {
     let _in_flight = intake.metrics.start();
     let (parts, mut body) = request.into_parts();
-    match intake.take(&parts.headers, &mut body).await {
-        Ok(response) => response,
+    match intake.receive(&parts.headers, &mut body, Form::of).await {
+        Ok(Decoded { events, rejections, .. }) if events.is_empty() && rejections.total() > 0 => {
+            answer::all_rejected(&rejections)
+        }
+        Ok(decoded) => answer::accepted(decoded.events.len(), decoded.duplicates, &decoded.rejections),
         Err(problem) => {
-            intake.metrics.refused(problem.code);
-            intake.status.refused(problem.code);
+            intake.refused(problem.code);
             body::discard(&parts.headers, body).await;
             answer::refused(problem)
         }
@@ -66,45 +68,49 @@ pub(crate) async fn post_events<A: EventAppender>(State(intake): State<Arc<Intak
 }
 
 impl<A: EventAppender> Intake<A> {
-    async fn take(&self, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
-        let now = Timestamp::from_nanos(self.clock.unix_ns());
+    /// Everything from the sender's right to the events' durability. Whatever is given back as an event is durable.
+    pub(crate) async fn receive(
+        &self,
+        headers: &HeaderMap,
+        body: &mut Body,
+        form: fn(&HeaderMap) -> Result<Form, Problem>,
+    ) -> Result<Decoded, Problem> {
+        let (now, started) = (Timestamp::from_nanos(self.clock.unix_ns()), self.clock.monotonic());
         let receipt = Receipt {
-            key: auth::authenticate(headers, &self.keys, now)?,
+            sender: auth::authenticate(headers, &self.senders, now, started).await?,
             now,
-            started: self.clock.monotonic(),
+            started,
             trace_id: trace_id(headers),
         };
-        let decoded = self.decode(headers, body, &receipt).await?;
+        let decoded = self.decode(form(headers)?, body, &receipt).await?;
         self.count(&decoded, &receipt);
-        if decoded.events.is_empty() && decoded.rejections.total() > 0 {
-            return Ok(answer::all_rejected(&decoded.rejections));
-        }
         if !decoded.events.is_empty() {
             let appended = self.append(&decoded.events, &receipt).await;
-            appended.inspect_err(|_| receipt.key.give_back(decoded.charged))?;
+            appended.inspect_err(|_| receipt.sender.give_back(decoded.charged))?;
         }
-        Ok(answer::accepted(
-            decoded.events.len(),
-            decoded.duplicates,
-            &decoded.rejections,
-        ))
+        Ok(decoded)
     }
 
-    async fn decode(&self, headers: &HeaderMap, body: &mut Body, receipt: &Receipt) -> Result<Decoded, Problem> {
-        let form = Form::of(headers)?;
-        receipt.key.take(0, receipt.started).map_err(answer::over_rate)?;
+    /// Counts a request that was refused as a whole.
+    pub(crate) fn refused(&self, code: &'static str) {
+        self.metrics.refused(code);
+        self.status.refused(code);
+    }
+
+    async fn decode(&self, form: Form, body: &mut Body, receipt: &Receipt) -> Result<Decoded, Problem> {
+        receipt.sender.take(0, receipt.started).map_err(answer::over_rate)?;
         let bytes_max = self.config.body_bytes_max;
         if body::announced(body).is_some_and(|bytes| bytes > bytes_max as u64) {
             return Err(BodyFault::TooLarge { bytes_max }.into());
         }
         let mut held = self.budget.hold();
         let bytes = body::read(body, bytes_max, &mut held).await?;
-        self.metrics.received(receipt.key.namespace(), bytes.len());
+        self.metrics.received(receipt.sender.namespace(), bytes.len());
         self.status.received(bytes.len());
         let job = Job {
             body: bytes,
             form,
-            key: Arc::clone(&receipt.key),
+            sender: receipt.sender.clone(),
             now: receipt.now,
             now_monotonic: receipt.started,
             trace_id: receipt.trace_id,
@@ -152,7 +158,7 @@ impl<A: EventAppender> Intake<A> {
     }
 
     fn count(&self, decoded: &Decoded, receipt: &Receipt) {
-        let namespace = receipt.key.namespace();
+        let namespace = receipt.sender.namespace();
         self.metrics.decompressed(decoded.bytes);
         self.metrics.duplicates(namespace, decoded.duplicates);
         self.status.duplicates(decoded.duplicates);
@@ -162,7 +168,7 @@ impl<A: EventAppender> Intake<A> {
         }
         if let Some(first) = decoded.rejections.first.first() {
             tracing::debug!(
-                key = receipt.key.id(),
+                key = receipt.sender.id(),
                 namespace,
                 rejected = decoded.rejections.total(),
                 code = first.code.as_str(),

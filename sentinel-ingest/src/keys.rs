@@ -19,13 +19,19 @@ mod bucket;
 mod file;
 mod ring;
 mod secret;
+mod sender;
 mod store;
 
 pub use file::KeyFileError;
 pub use ring::{KeyRing, KeyRingState};
+pub use sender::Senders;
 pub use store::{KeyStore, KeyStoreError, NewKeyRequest};
 
-pub(crate) use ring::{Key, KeyRefusal};
+pub(crate) use file::ANY_NAMESPACE;
+#[cfg(test)]
+pub(crate) use ring::Key;
+pub(crate) use ring::KeyRefusal;
+pub(crate) use sender::{Grant, Sender};
 
 #[cfg(test)]
 mod tests;

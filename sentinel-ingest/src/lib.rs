@@ -18,7 +18,10 @@ mod health;
 mod intake;
 pub mod keys;
 mod metrics;
+mod oidc;
+mod otlp;
 mod queue_state;
+pub mod service;
 mod status;
 mod watch;
 
@@ -28,7 +31,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use axum::Router;
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
 use sentinel_queue::EventAppender;
 use service_kit::http::{self, HttpLimits};
 use service_kit::{Problem, Stage, Tasks, problem};
@@ -36,12 +39,14 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use args::{Args, Config, ConfigError};
-pub use keys::{KeyRing, KeyStore, NewKeyRequest};
+pub use keys::{KeyRing, KeyStore, NewKeyRequest, Senders};
+pub use oidc::{Oidc, OidcArgs, OidcError};
 pub use status::{IngestSnapshot, IngestStatus, LastError};
 
 use budget::Budget;
 use intake::{Intake, post_events};
 use metrics::IngestMetrics;
+use otlp::{post_records, post_spans};
 use queue_state::QueueState;
 use watch::Watch;
 
@@ -52,25 +57,31 @@ pub fn serve<A: EventAppender>(
     config: Config,
     listener: TcpListener,
     appender: A,
-    keys: KeyRing,
+    senders: impl Into<Senders>,
     tasks: &Tasks,
 ) -> io::Result<(SocketAddr, IngestStatus)> {
-    let (events, status) = router(config, appender, keys, tasks);
+    let (events, status) = router(config, appender, senders, tasks);
     let app = problem::with_fallbacks(events.merge(health::routes(tasks)));
     let address = http::serve("ingest", listener, app, HttpLimits::default(), tasks, Stage::Intake)?;
     Ok((address, status))
 }
 
-/// `/events` and `/ingest/events`, with everything [`serve`] starts but the listener and the health routes.
-pub fn router<A: EventAppender>(config: Config, appender: A, keys: KeyRing, tasks: &Tasks) -> (Router, IngestStatus) {
+/// `/events` (also as `/ingest/events`), `/v1/traces` and `/v1/logs`, with everything [`serve`] starts but the listener and the health routes.
+pub fn router<A: EventAppender>(
+    config: Config,
+    appender: A,
+    senders: impl Into<Senders>,
+    tasks: &Tasks,
+) -> (Router, IngestStatus) {
+    let senders = senders.into();
     let metrics = IngestMetrics::shared(tasks.metrics());
     let queue = Arc::new(QueueState::default());
     let status = IngestStatus::default();
-    Watch::start(keys.clone(), Arc::clone(&queue), Arc::clone(&metrics), tasks);
+    Watch::start(senders.clone(), Arc::clone(&queue), Arc::clone(&metrics), tasks);
     let intake = Arc::new(Intake {
         config,
         appender,
-        keys,
+        senders,
         clock: tasks.clock().clone(),
         budget: Budget::new(config.memory_bytes_max, metrics.in_flight_bytes.clone()),
         metrics,
@@ -78,7 +89,12 @@ pub fn router<A: EventAppender>(config: Config, appender: A, keys: KeyRing, task
         queue,
         decoders: Semaphore::new(available_parallelism().map_or(1, usize::from)),
     });
-    let events = || post(post_events::<A>).fallback(async || Problem::method_not_allowed(&[::http::Method::POST]));
-    let router = Router::new().route("/events", events()).route("/ingest/events", events());
+    let only_post =
+        |route: MethodRouter<Arc<Intake<A>>>| route.fallback(async || Problem::method_not_allowed(&[::http::Method::POST]));
+    let router = Router::new()
+        .route("/events", only_post(post(post_events::<A>)))
+        .route("/ingest/events", only_post(post(post_events::<A>)))
+        .route("/v1/traces", only_post(post(post_spans::<A>)))
+        .route("/v1/logs", only_post(post(post_records::<A>)));
     (router.with_state(intake), status)
 }

@@ -7,7 +7,7 @@ use domain::Timestamp;
 use service_kit::{Clock, ReadinessFlag, Shutdown, Stage, Tasks};
 use tokio::time::MissedTickBehavior;
 
-use crate::keys::{KeyRing, KeyRingState};
+use crate::keys::{KeyRing, KeyRingState, Senders};
 use crate::metrics::IngestMetrics;
 use crate::queue_state::QueueState;
 
@@ -17,6 +17,8 @@ const TURN: Duration = Duration::from_millis(500);
 
 pub(crate) struct Watch {
     keys: KeyRing,
+    /// With tokens, ingest takes events without any key.
+    takes_tokens: bool,
     keys_ready: ReadinessFlag,
     queue: Arc<QueueState>,
     queue_ready: ReadinessFlag,
@@ -25,9 +27,10 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn start(keys: KeyRing, queue: Arc<QueueState>, metrics: Arc<IngestMetrics>, tasks: &Tasks) {
+    pub(crate) fn start(senders: Senders, queue: Arc<QueueState>, metrics: Arc<IngestMetrics>, tasks: &Tasks) {
         let watch = Self {
-            keys,
+            takes_tokens: senders.oidc.is_some(),
+            keys: senders.keys,
             keys_ready: tasks.readiness("ingest keys"),
             queue,
             queue_ready: tasks.readiness("ingest queue"),
@@ -52,7 +55,7 @@ impl Watch {
     fn tell(&self) {
         let state = self.keys.state(Timestamp::from_nanos(self.clock.unix_ns()));
         self.metrics.usable_keys(state.usable);
-        match keys_reason(&state) {
+        match keys_reason(&state).filter(|_| !self.takes_tokens) {
             None => self.keys_ready.set_ready(),
             Some(reason) => self.keys_ready.set_not_ready(reason),
         }

@@ -14,6 +14,7 @@
 pub mod columns;
 pub mod compact;
 mod draft;
+pub mod otel;
 mod scan;
 
 pub use columns::Payload;

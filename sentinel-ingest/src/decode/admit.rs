@@ -19,35 +19,59 @@ pub(super) struct Admitted {
     pub(super) rejections: Rejections,
 }
 
-/// Takes what is fine, and says of the rest what is wrong with it.
-pub(super) fn admit(items: &[Item<'_>], job: &Job) -> Admitted {
-    let receipt = Receipt {
-        now: job.now,
-        key: Some(job.key.id()),
-        rule: job.key.rule(),
-        trace_id: job.trace_id,
-        age_max: job.config.event_age_max,
-        ahead_max: job.config.event_ahead_max,
-    };
-    let mut ids = FreshIds::new(job.now);
-    let mut admitted = Admitted {
-        events: Vec::with_capacity(items.len()),
-        duplicates: 0,
-        rejections: Rejections::default(),
-    };
-    // One event cannot repeat itself, and most requests of older senders hold one.
-    let mut seen = HashSet::with_capacity(if items.len() > 1 { items.len() } else { 0 });
-    for (index, item) in items.iter().enumerate() {
-        match event(item, job.config.event_bytes_max, &receipt, &mut ids) {
-            Ok(event) if items.len() > 1 && !seen.insert(event.id) => admitted.duplicates += 1,
+/// Takes what is fine, and notes of the rest what is wrong with it.
+#[derive(Debug)]
+pub(super) struct Admitter<'a> {
+    receipt: Receipt<'a>,
+    ids: FreshIds,
+    admitted: Admitted,
+    /// Ids so far; `None` where one event cannot repeat itself, as in most requests of older senders.
+    seen: Option<HashSet<EventId>>,
+}
+
+impl<'a> Admitter<'a> {
+    /// For the events of a job, at most `count`.
+    pub(super) fn new(job: &'a Job, count: usize) -> Self {
+        Self {
+            receipt: Receipt {
+                now: job.now,
+                key: Some(job.sender.id()),
+                rule: job.sender.rule(),
+                trace_id: job.trace_id,
+                age_max: job.config.event_age_max,
+                ahead_max: job.config.event_ahead_max,
+            },
+            ids: FreshIds::new(job.now),
+            admitted: Admitted {
+                events: Vec::with_capacity(count),
+                duplicates: 0,
+                rejections: Rejections::default(),
+            },
+            seen: (count > 1).then(|| HashSet::with_capacity(count)),
+        }
+    }
+
+    pub(super) fn add(&mut self, index: usize, draft: Result<Draft, EventFault>) {
+        let Self {
+            receipt,
+            ids,
+            admitted,
+            seen,
+        } = self;
+        match draft.and_then(|draft| draft.admit(receipt, || ids.next())) {
+            Ok(event) if seen.as_mut().is_some_and(|seen| !seen.insert(event.id)) => admitted.duplicates += 1,
             Ok(event) => admitted.events.push(event),
             Err(fault) => admitted.rejections.add(index, fault),
         }
     }
-    admitted
+
+    pub(super) fn finish(self) -> Admitted {
+        self.admitted
+    }
 }
 
-fn event(item: &Item<'_>, bytes_max: usize, receipt: &Receipt<'_>, ids: &mut FreshIds) -> Result<Event, EventFault> {
+/// An event as posted.
+pub(super) fn draft(item: &Item<'_>, bytes_max: usize) -> Result<Draft, EventFault> {
     let json = match item {
         Item::Json(json) => json,
         Item::Broken(fault) => return Err(fault.clone()),
@@ -61,9 +85,7 @@ fn event(item: &Item<'_>, bytes_max: usize, receipt: &Receipt<'_>, ids: &mut Fre
             ),
         });
     }
-    Draft::parse(json)
-        .map_err(|fault| syntax_first(fault, json))?
-        .admit(receipt, || ids.next())
+    Draft::parse(json).map_err(|fault| syntax_first(fault, json))
 }
 
 /// A field that breaks off looks like a field of a wrong type from within; whether the text is JSON at all is asked of the whole.
@@ -78,6 +100,7 @@ fn syntax_first(fault: EventFault, json: &[u8]) -> EventFault {
 }
 
 /// Makes ids of version 7 that share the time of a request and count up from a random start, so that ids have the order of events.
+#[derive(Debug)]
 struct FreshIds {
     millis: u64,
     salt: u64,

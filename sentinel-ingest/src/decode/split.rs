@@ -82,9 +82,23 @@ pub(super) fn split(text: &[u8], layout: Layout, events_max: usize) -> Result<Ve
         (_, None) => return Err(BodyFault::Json("the body is empty; send at least one event".to_owned())),
         (Layout::Lines, Some(_)) => items.add_lines(text)?,
         (Layout::Json, Some(b'[')) => elements(text, &mut items)?,
-        (Layout::Json, Some(_)) => items.add_values(text)?,
+        (Layout::Json | Layout::Telemetry(..), Some(_)) => items.add_values(text)?,
     }
     Ok(items.list)
+}
+
+/// The elements of an array, as they are, at most so many.
+pub(super) fn raw_elements(text: &[u8], events_max: usize) -> Result<Vec<&[u8]>, BodyFault> {
+    let mut items = Items {
+        list: Vec::new(),
+        events_max,
+    };
+    elements(text, &mut items)?;
+    let json = items.list.into_iter().filter_map(|item| match item {
+        Item::Json(json) => Some(json),
+        Item::Broken(_) => None,
+    });
+    Ok(json.collect())
 }
 
 /// Whether what follows the first line begins like another object.

@@ -3,9 +3,12 @@ use std::io::Write as _;
 use prometheus_client::metrics::gauge::Gauge;
 use proptest::prelude::*;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::body::Layout;
 use crate::budget::Budget;
+use crate::keys::Key;
 use crate::{KeyRing, KeyStore, NewKeyRequest};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_795_000_000);
@@ -25,7 +28,7 @@ fn run(key: &Arc<Key>, budget: &Budget, body: &[u8], layout: Layout, coding: Cod
     let job = Job {
         body: Bytes::copy_from_slice(body),
         form: Form { layout, coding },
-        key: Arc::clone(key),
+        sender: Sender::Key(Arc::clone(key)),
         now: NOW,
         now_monotonic: Duration::ZERO,
         trace_id: None,

@@ -31,11 +31,6 @@ impl Key {
         &self.rule
     }
 
-    /// The namespace as the file names it: one, or `*`.
-    pub(crate) fn namespace(&self) -> &str {
-        &self.record.namespace
-    }
-
     /// Takes the right to send so many events, or says when to come again.
     pub(crate) fn take(&self, events: usize, now: Duration) -> Result<(), Duration> {
         self.bucket.as_ref().map_or(Ok(()), |bucket| bucket.take(events, now))

@@ -5,4 +5,5 @@ mod bodies;
 mod harness;
 mod keys;
 mod limits;
+mod otlp;
 mod service;

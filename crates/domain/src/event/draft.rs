@@ -15,7 +15,7 @@ use crate::text_enum::text_enum;
 use crate::{EventId, Namespace, SpanId, Timestamp, TraceId};
 
 /// Event types and the text before it: everything a request is recorded as.
-const REQUEST_TYPE: &str = "mcp.request";
+pub(super) const REQUEST_TYPE: &str = "mcp.request";
 /// What sources of gateways end with, after the server's name.
 const GATEWAY_SUFFIX: &str = "-gateway";
 
@@ -76,6 +76,8 @@ pub struct Draft {
 pub enum NamespaceRule {
     /// One namespace; absent is filled in, another is refused. With a server, the same holds for the server.
     Only(Namespace, Option<String>),
+    /// Any of these namespaces, which the event must name.
+    OneOf(Box<[Namespace]>),
     /// Any namespace, which the event must name.
     Any,
 }
@@ -149,6 +151,14 @@ fn place(payload: &mut Payload, source: &str, rule: &NamespaceRule) -> Result<()
         if let Some(server) = server {
             claim(&mut payload.server, server, "server")?;
         }
+    }
+    if let (NamespaceRule::OneOf(own), Some(claimed)) = (rule, &payload.namespace)
+        && !own.iter().any(|own| own.as_str() == claimed)
+    {
+        return Err(EventFault::new(
+            FaultCode::NamespaceMismatch,
+            "payload.namespace is none of those this token may write; name one of them or use another token",
+        ));
     }
     if payload.namespace.is_none() {
         return Err(EventFault::new(

@@ -145,6 +145,16 @@ fn another_namespace_than_the_keys_is_refused_and_an_absent_one_filled_in() {
 }
 
 #[test]
+fn of_several_namespaces_the_event_names_one() {
+    let own = ["acme", "beta"].map(|name| Namespace::parse(name).unwrap());
+    let rule = NamespaceRule::OneOf(own.into());
+    let code = |payload: &str| admit_as(&with_payload(payload), &rule).map_err(|fault| fault.code).err();
+    assert_eq!(code(r#"{"namespace":"beta"}"#), None);
+    assert_eq!(code("{}"), Some(FaultCode::MissingFields));
+    assert_eq!(code(r#"{"namespace":"gamma"}"#), Some(FaultCode::NamespaceMismatch));
+}
+
+#[test]
 fn times_outside_the_window_are_refused_one_by_one() {
     for (time, inside) in [
         ("2026-11-22T15:09:06Z", true),
