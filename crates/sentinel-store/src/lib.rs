@@ -26,7 +26,9 @@ pub mod query;
 pub mod sketch;
 
 pub use error::{InsertError, QueryError, Remedy};
-pub use query::{EventQuery, ExportQuery, Filter, SeriesQuery, SqlAnswer, SqlQuery, ToolsQuery, UsageQuery, ValuesQuery};
+pub use query::{
+    ArrowAnswer, EventQuery, ExportQuery, Filter, SeriesQuery, SqlAnswer, SqlQuery, ToolsQuery, UsageQuery, ValuesQuery,
+};
 
 /// Stores events. Readers see an event id once, however often it is inserted.
 pub trait EventWriter: Send + Sync + 'static {
@@ -72,6 +74,13 @@ pub trait EventReader: Debug + Send + Sync + 'static {
     /// Runs a person's read-only SQL over the views `events`, `calls_hourly` and `calls_daily`, confined to the query's scope, time,
     /// memory and rows by the engine.
     fn sql(&self, query: SqlQuery) -> BoxFuture<'_, Result<SqlAnswer, QueryError>>;
+
+    /// The same, answered with columns. A store without it says so.
+    fn sql_arrow(&self, query: SqlQuery) -> BoxFuture<'_, Result<ArrowAnswer, QueryError>> {
+        drop(query);
+        let text = "this store answers SQL as JSON and CSV only; ask for one of them";
+        Box::pin(std::future::ready(Err(QueryError::Invalid(text.to_owned()))))
+    }
 }
 
 /// Encoded rows, in pieces.

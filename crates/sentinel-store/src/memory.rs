@@ -14,6 +14,7 @@
 //!   percentile is that of the rest's calls together. Split by a dimension and without events, it is empty.
 //! - The window before that tools are compared with has the same length and ends where the window begins.
 
+pub(crate) mod grouping;
 pub(crate) mod tally;
 pub(crate) mod terms;
 
@@ -34,7 +35,8 @@ use crate::query::{
     Watermark,
 };
 use crate::{ByteStream, EventReader, EventWriter, InsertError, Inserted, QueryError, UsageReader};
-use tally::{Grouping, Tallies};
+use grouping::Grouping;
+use tally::Tallies;
 use terms::Terms;
 
 /// Events per piece of an export.

@@ -77,6 +77,9 @@ pub struct ParquetConfig {
     pub compaction: Compaction,
 }
 
+/// What a remembered id takes.
+const ID_BYTES: usize = 32;
+
 /// Whether files are merged into fewer ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compaction {
@@ -87,6 +90,18 @@ pub enum Compaction {
 }
 
 impl ParquetConfig {
+    /// Settings for a folder whose store may take some `bytes` of memory in all: hot rows take half of it at most, and the rest is
+    /// for what is written and merged at the time, and for the ids that are remembered.
+    pub fn within(dir: impl Into<PathBuf>, bytes: usize) -> Self {
+        Self {
+            memory_bytes_max: bytes / 2,
+            // Rows on their way to a file and those that come meanwhile take this much each.
+            flush_bytes: bytes / 6,
+            recent_ids_max: (bytes / 8 / ID_BYTES).min(1 << 20),
+            ..Self::new(dir)
+        }
+    }
+
     /// The usual settings for a folder.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {

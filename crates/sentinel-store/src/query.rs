@@ -92,7 +92,7 @@ pub struct ExportQuery {
 pub struct UsageQuery {
     /// Which events; `since` and `until` are set.
     pub filter: Filter,
-    /// Most rows of each list.
+    /// Most rows of each list. With 0 the lists are not looked for, which spares most of the work.
     pub limit: u32,
     /// Step of the series.
     pub step: Duration,
@@ -193,6 +193,17 @@ pub struct SqlAnswer {
     pub columns: Vec<(String, &'static str)>,
     /// The rows.
     pub rows: Vec<Vec<serde_json::Value>>,
+    /// Whether rows were left out because of `rows_max`.
+    pub truncated: bool,
+    /// How current it is.
+    pub horizon: domain::analytics::Horizon,
+}
+
+/// The answer to SQL as columns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArrowAnswer {
+    /// An Arrow IPC stream: the schema, the rows, the end.
+    pub stream: bytes::Bytes,
     /// Whether rows were left out because of `rows_max`.
     pub truncated: bool,
     /// How current it is.

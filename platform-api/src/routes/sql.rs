@@ -34,6 +34,8 @@ enum Format {
     #[default]
     Json,
     Csv,
+    /// An Arrow IPC stream.
+    Arrow,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,9 +77,14 @@ pub(super) async fn query(
         rows_max: question.limit.unwrap_or(u64::MAX).min(config.sql_rows_max),
         memory_bytes_max: config.sql_memory_bytes_max,
     };
+    if question.format == Format::Arrow {
+        let answer = api.ask(api.0.reader.sql_arrow(query)).await?;
+        let kind = "application/vnd.apache.arrow.stream";
+        return Ok((told(kind, answer.truncated, &answer.horizon), answer.stream).into_response());
+    }
     let answer = api.ask(api.0.reader.sql(query)).await?;
     match question.format {
-        Format::Json => Ok(json(AnswerView {
+        Format::Json | Format::Arrow => Ok(json(AnswerView {
             columns: answer
                 .columns
                 .iter()
@@ -92,7 +99,6 @@ pub(super) async fn query(
     }
 }
 
-/// CSV has no place for how current and how complete it is, so that is told in headers.
 fn csv_answer(answer: &SqlAnswer) -> Result<Response, Problem> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer
@@ -102,16 +108,21 @@ fn csv_answer(answer: &SqlAnswer) -> Result<Response, Problem> {
         writer.write_record(row.iter().map(cell)).map_err(Problem::internal)?;
     }
     let text = writer.into_inner().map_err(|error| Problem::internal(error.into_error()))?;
-    let headers = [
-        (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),
-        (HeaderName::from_static("x-truncated"), answer.truncated.to_string()),
-        (HeaderName::from_static("x-as-of"), answer.horizon.as_of.to_string()),
+    let kind = "text/csv; charset=utf-8; header=present";
+    Ok((told(kind, answer.truncated, &answer.horizon), text).into_response())
+}
+
+/// Only JSON has a place for how current and how complete an answer is; elsewhere it is told in headers.
+fn told(kind: &str, truncated: bool, horizon: &Horizon) -> [(HeaderName, String); 4] {
+    [
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (HeaderName::from_static("x-truncated"), truncated.to_string()),
+        (HeaderName::from_static("x-as-of"), horizon.as_of.to_string()),
         (
             HeaderName::from_static("x-complete-through"),
-            answer.horizon.complete_through.to_string(),
+            horizon.complete_through.to_string(),
         ),
-    ];
-    Ok((headers, text).into_response())
+    ]
 }
 
 fn cell(value: &Value) -> String {

@@ -214,7 +214,7 @@ pub(super) async fn summary(State(api): State<Api>, Extension(call): Extension<C
             until: Some(until),
             ..filter
         },
-        limit: 1,
+        limit: 0,
         step,
     };
     let report = api.ask(api.0.reader.usage(usage)).await?;

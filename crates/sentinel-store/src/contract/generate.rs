@@ -111,7 +111,8 @@ fn event(random: &mut Random, seed: u64, number: u64) -> Event {
         version: domain::event::WireVersion,
         id: EventId::from_bytes(id.to_be_bytes()),
         timestamp,
-        received_at: timestamp.plus(Duration::from_millis(random.below(900))),
+        // A store need not keep more of it than milliseconds.
+        received_at: Timestamp::from_millis(timestamp.millis() + i64::try_from(random.below(900)).unwrap_or_default()),
         received_by: random.word(&["", "k1"]),
         source: format!("{}-gateway", random.pick(&SERVERS)),
         event_type: (*random.pick(&["mcp.request", "mcp.request", "audit"])).to_owned(),

@@ -1,5 +1,4 @@
-//! What is counted, by what, and how counts become answers: shared by every store, so that they can only differ in how they find
-//! the events.
+//! How counts become answers: shared by every store, so that they can only differ in how they find the events.
 //!
 //! A store fills [`Tallies`] for a [`Grouping`]: by looking at events one by one, or by merging what it has counted before. The
 //! rest (order, most rows, gaps, `other`, percentiles) happens here.
@@ -12,208 +11,19 @@ use domain::analytics::{
 };
 use domain::{Event, Timestamp};
 
-use super::terms::Field;
+use super::grouping::{Grouping, REST, quantile_of};
 use crate::QueryError;
 use crate::query::{Dimension, Metric, counts};
 use crate::sketch::{DistinctSketch, LatencySketch};
 
 /// Most steps of a series.
 pub(crate) const STEPS_MAX: u64 = 10_000;
-/// The key of the group of what is not among the top: no sender's text, as `other` might be.
-pub(crate) const REST: &str = "\u{1}rest";
 /// The key of the series made of that group.
 const OTHER: &str = "other";
 /// The key of a series that is not split.
 const ALL: &str = "all";
 /// The decision of events without one.
 const UNKNOWN: &str = "unknown";
-
-/// Distinct values to count in each group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Distinct {
-    /// Servers; same-named ones of two namespaces are two.
-    Servers,
-    /// People.
-    Humans,
-    /// Agents.
-    Agents,
-    /// Sessions.
-    Sessions,
-    /// Tools, of events that name one.
-    Tools,
-    /// Pairs of person and agent; not counted when neither is known.
-    Callers,
-}
-
-impl Distinct {
-    /// The columns whose values together are one value.
-    pub(crate) const fn columns(self) -> &'static [&'static str] {
-        match self {
-            Self::Servers => &["namespace", "server"],
-            Self::Humans => &["human_id"],
-            Self::Agents => &["agent_id"],
-            Self::Sessions => &["session_id"],
-            Self::Tools => &["namespace", "server", "tool_name"],
-            Self::Callers => &["human_id", "agent_id"],
-        }
-    }
-
-    fn insert(self, sketch: &mut DistinctSketch, event: &Event) {
-        let payload = &event.payload;
-        let bytes = |text: &'_ Option<String>| -> Vec<u8> { text.as_deref().unwrap_or_default().into() };
-        match self {
-            Self::Servers => sketch.insert_tuple([event.namespace().as_bytes(), event.server().as_bytes()]),
-            Self::Humans => sketch.insert(&bytes(&payload.human_id)),
-            Self::Agents => sketch.insert(&bytes(&payload.agent_id)),
-            Self::Sessions => sketch.insert(&bytes(&payload.session_id)),
-            Self::Callers => sketch.insert_tuple([bytes(&payload.human_id).as_slice(), &bytes(&payload.agent_id)]),
-            Self::Tools => {
-                if let Some(tool) = payload.tool_name.as_deref().filter(|tool| !tool.is_empty()) {
-                    sketch.insert_tuple([event.namespace().as_bytes(), event.server().as_bytes(), tool.as_bytes()]);
-                }
-            }
-        }
-    }
-}
-
-/// What to count by.
-#[derive(Debug, Clone)]
-pub(crate) struct Grouping {
-    /// Steps of time, when counted over time.
-    pub(crate) step: Option<Duration>,
-    /// One group per combination of their values.
-    pub(crate) keys: Vec<Field>,
-    /// Values of the only key that keep a group of their own; the others share the group [`REST`]. Absent: all do.
-    pub(crate) keep: Option<Vec<String>>,
-    /// Distinct values counted in each group.
-    pub(crate) distinct: &'static [Distinct],
-    /// Whether only events that name a tool are counted.
-    pub(crate) tools_only: bool,
-    /// Whether latencies are counted: they cost the most.
-    pub(crate) latencies: bool,
-}
-
-impl Grouping {
-    fn by(names: &[&str]) -> Result<Self, QueryError> {
-        let keys = names.iter().map(|name| Field::named(name)).collect::<Result<_, _>>()?;
-        Ok(Self {
-            step: None,
-            keys,
-            keep: None,
-            distinct: &[],
-            tools_only: false,
-            latencies: false,
-        })
-    }
-
-    /// For [`totals`].
-    pub(crate) fn totals() -> Result<Self, QueryError> {
-        let distinct = &[Distinct::Servers, Distinct::Humans, Distinct::Agents, Distinct::Sessions];
-        Ok(Self {
-            distinct,
-            latencies: true,
-            ..Self::by(&[])?
-        })
-    }
-
-    /// For [`servers`].
-    pub(crate) fn servers() -> Result<Self, QueryError> {
-        Ok(Self {
-            distinct: &[Distinct::Humans, Distinct::Agents],
-            latencies: true,
-            ..Self::by(&["server", "namespace", "team_id"])?
-        })
-    }
-
-    /// For [`actors`].
-    pub(crate) fn actors() -> Result<Self, QueryError> {
-        Ok(Self {
-            distinct: &[Distinct::Servers, Distinct::Tools],
-            ..Self::by(&["human_id", "agent_id"])?
-        })
-    }
-
-    /// For [`tool_usage`].
-    pub(crate) fn tool_usage() -> Result<Self, QueryError> {
-        let keys = ["namespace", "server", "tool_name", "human_id", "team_id", "agent_id"];
-        Ok(Self {
-            tools_only: true,
-            ..Self::by(&keys)?
-        })
-    }
-
-    /// For [`decisions`].
-    pub(crate) fn decisions() -> Result<Self, QueryError> {
-        Self::by(&["decision"])
-    }
-
-    /// For [`usage_series`].
-    pub(crate) fn usage_series(step: Duration) -> Result<Self, QueryError> {
-        Ok(Self {
-            step: Some(step),
-            ..Self::by(&[])?
-        })
-    }
-
-    /// For [`top_keys`]: how many events each key has.
-    pub(crate) fn keys(by: Dimension) -> Result<Self, QueryError> {
-        Self::by(dimension_column(by).as_slice())
-    }
-
-    /// For [`series`]: the keys to keep come from [`top_keys`].
-    pub(crate) fn series(by: Dimension, metric: Metric, step: Duration, keep: Vec<String>) -> Result<Self, QueryError> {
-        Ok(Self {
-            step: Some(step),
-            keep: Some(keep),
-            latencies: quantile_of(metric).is_some(),
-            ..Self::keys(by)?
-        })
-    }
-
-    /// For [`tool_rows`].
-    pub(crate) fn tool_rows() -> Result<Self, QueryError> {
-        let keys = ["namespace", "server", "tool_name"];
-        Ok(Self {
-            distinct: &[Distinct::Callers],
-            tools_only: true,
-            latencies: true,
-            ..Self::by(&keys)?
-        })
-    }
-
-    /// For the calls of [`tool_rows`] in the window before.
-    pub(crate) fn tool_calls() -> Result<Self, QueryError> {
-        Ok(Self {
-            tools_only: true,
-            ..Self::by(&["namespace", "server", "tool_name"])?
-        })
-    }
-
-    /// For [`values`].
-    pub(crate) fn values(column: &str) -> Result<Self, QueryError> {
-        match Field::named(column)? {
-            Field::Id | Field::TraceId => Err(QueryError::Invalid(format!(
-                "{column} is different for every call; ask for events instead"
-            ))),
-            field => Ok(Self {
-                keys: vec![field],
-                ..Self::by(&[])?
-            }),
-        }
-    }
-}
-
-fn dimension_column(by: Dimension) -> Option<&'static str> {
-    match by {
-        Dimension::None => None,
-        Dimension::Server => Some("server"),
-        Dimension::Tool => Some("tool_name"),
-        Dimension::Agent => Some("agent_id"),
-        Dimension::Human => Some("human_id"),
-        Dimension::Namespace => Some("namespace"),
-        Dimension::Outcome => Some("outcome"),
-    }
-}
 
 /// A group: its step (the epoch when not counted over time) and the texts of its keys, absent ones empty.
 pub(crate) type Group = (Timestamp, Vec<String>);
@@ -525,15 +335,6 @@ fn value(metric: Metric, tally: Option<&Tally>) -> Option<f64> {
             let latency = tally?.latency.quantile(quantile_of(metric)?)?;
             Some(latency as f64)
         }
-    }
-}
-
-fn quantile_of(metric: Metric) -> Option<f64> {
-    match metric {
-        Metric::LatencyP50 => Some(0.5),
-        Metric::LatencyP95 => Some(0.95),
-        Metric::LatencyP99 => Some(0.99),
-        Metric::Calls | Metric::Errors | Metric::Denied | Metric::Bytes => None,
     }
 }
 

@@ -69,10 +69,7 @@ impl Terms {
     pub(crate) fn check(filter: &Filter) -> Result<Self, QueryError> {
         let conditions = filter.equals.iter().map(|(name, values)| {
             let field = Field::named(name)?;
-            let wanted = values
-                .iter()
-                .map(|value| field.wanted(name, value))
-                .collect::<Result<_, _>>()?;
+            let wanted = values.iter().map(|value| field.wanted(value)).collect::<Result<_, _>>()?;
             Ok(Condition { field, wanted })
         });
         Ok(Self {
@@ -190,10 +187,11 @@ impl Field {
     }
 
     /// Reads a value asked for.
-    fn wanted(self, name: &str, text: &str) -> Result<Wanted, QueryError> {
+    fn wanted(self, text: &str) -> Result<Wanted, QueryError> {
         if text.is_empty() {
             return Ok(Wanted::Absent);
         }
+        let name = self.name();
         let wrong = |right: &str| QueryError::Invalid(format!("{name} cannot be {}: expected {right}", shown(text)));
         match self {
             Self::Id => text.parse().map(Wanted::Id).map_err(|_| wrong("a UUID")),

@@ -32,18 +32,18 @@ use super::shared::Shared;
 /// Files of one size class that are merged into one.
 const FAN_IN: usize = 6;
 /// Most files merged at once: each takes a reader's memory.
-const FAN_IN_MAX: usize = 24;
+const FAN_IN_MAX: usize = 12;
 /// Rows of the first size class; each next one has [`FAN_IN`] times as many.
 const CLASS_ROWS: u64 = 4_096;
 /// Rows beyond which a file is left alone.
 const ROWS_MAX: u64 = 8_000_000;
 /// Rows read from a file at a time.
-const READ_ROWS: usize = 2_048;
+const READ_ROWS: usize = 1_024;
 const HOUR_NS: i64 = 3_600_000_000_000;
 /// How long a day must be over before all its files become one: late events have come by then.
 const SETTLED_SECONDS: i64 = 2 * 3_600;
 /// Memory a merge may take for rows it compares.
-const MERGE_BYTES_MAX: usize = 128 << 20;
+const MERGE_BYTES_MAX: usize = 64 << 20;
 
 /// Merges while there is something to merge.
 pub(super) fn run(shared: &Shared) -> Result<(), FlushError> {
@@ -240,7 +240,7 @@ fn merge_rollups(streams: Vec<SendableRecordBatchStream>, table: Table, writer: 
     }
     let rows = concat_batches(table.schema(), &batches).map_err(FlushError::Prepare)?;
     drop(batches);
-    write(writer, &rollup::merge(&rows).map_err(FlushError::Prepare)?)?;
+    write(writer, &rollup::merge(&rows, table).map_err(FlushError::Prepare)?)?;
     Ok(true)
 }
 

@@ -2,10 +2,12 @@
 
 use arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, StringBuilder,
-    StringDictionaryBuilder, TimestampNanosecondArray, UInt32Array, UInt64Array,
+    StringDictionaryBuilder, TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampNanosecondType, UInt32Type, UInt64Type};
+use arrow::datatypes::{
+    DataType, Int32Type, Int64Type, TimestampMillisecondType, TimestampNanosecondType, UInt32Type, UInt64Type,
+};
 use arrow::error::ArrowError;
 use std::sync::Arc;
 
@@ -32,7 +34,10 @@ pub fn to_batch(rows: &[Row<'_>]) -> Result<RecordBatch, ArrowError> {
     let mut columns: Vec<ArrayRef> = vec![
         fixed(events().map(|event| Some(event.id.as_bytes().as_slice())), ID_BYTES)?,
         times(events().map(|event| event.timestamp)),
-        times(events().map(|event| event.received_at)),
+        Arc::new(
+            TimestampMillisecondArray::from_iter_values(events().map(|event| event.received_at.millis()))
+                .with_timezone("+00:00"),
+        ),
         names(events().map(|event| event.received_by.as_deref())),
         names(events().map(|event| Some(event.source.as_str()))),
         names(events().map(|event| Some(event.event_type.as_str()))),
@@ -142,7 +147,7 @@ fn envelopes(batch: &RecordBatch) -> Result<Vec<StoredEvent>, ArrowError> {
         column("parent_span_id")?.as_fixed_size_binary(),
     );
     let timestamps = column("timestamp")?.as_primitive::<TimestampNanosecondType>();
-    let received = column("received_at")?.as_primitive::<TimestampNanosecondType>();
+    let received = column("received_at")?.as_primitive::<TimestampMillisecondType>();
     let (received_by, sources, types, producers) =
         (text("received_by")?, text("source")?, text("event_type")?, text("producer")?);
     let sequence = column("producer_seq")?.as_primitive::<UInt64Type>();
@@ -162,7 +167,7 @@ fn envelopes(batch: &RecordBatch) -> Result<Vec<StoredEvent>, ArrowError> {
                     version: WireVersion,
                     id: id.ok_or_else(|| ArrowError::SchemaError("an id is not of 16 bytes".to_owned()))?,
                     timestamp: Timestamp::from_nanos(timestamps.value(row)),
-                    received_at: Timestamp::from_nanos(received.value(row)),
+                    received_at: Timestamp::from_millis(received.value(row)),
                     received_by: owned(&received_by, row),
                     source: owned(&sources, row).unwrap_or_default(),
                     event_type: owned(&types, row).unwrap_or_default(),

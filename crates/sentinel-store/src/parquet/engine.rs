@@ -5,10 +5,14 @@
 //! typed answers together.
 
 mod answers;
+mod cache;
+mod count;
 mod export;
 mod pages;
 mod reader;
+mod rows;
 mod sql;
+mod texts;
 mod typed;
 mod udaf;
 
@@ -41,6 +45,12 @@ const STACK_BYTES: usize = 64 << 20;
 const MEMORY_UNIT: u64 = 1 << 20;
 /// Bytes that sorts and aggregates of one engine may put on disk.
 const SPILL_BYTES_MAX: u64 = 16 << 30;
+/// Groups that are counted with all they have, at most; the busiest of more are found in two passes.
+const GROUPS_MAX: usize = 1 << 17;
+/// Memory of a group while it is counted, generously: on every thread, and once more together.
+const GROUP_BYTES: usize = 1 << 10;
+/// Share of the memory for typed questions that remembers what was counted before; again as much remembers the footers of files.
+const CACHE_SHARE: usize = 8;
 /// Functions whose answers may be any size, whatever the size of their arguments: memory that no pool sees.
 const FUNCTIONS_REFUSED: [&str; 3] = ["repeat", "lpad", "rpad"];
 
@@ -49,6 +59,14 @@ pub(super) trait Tables: Debug + Send + Sync + 'static {
     /// A table without the rows that are not in the scope.
     fn table(&self, table: Table, scope: &Scope) -> Arc<dyn TableProvider>;
 
+    /// A table in pieces that together are it, of which rows outside the parts may be missing.
+    fn pieces(&self, table: Table, scope: &Scope, _parts: &[Part]) -> Vec<Piece> {
+        vec![Piece {
+            rows: self.table(table, scope),
+            settled: None,
+        }]
+    }
+
     /// Times of the oldest and the newest event; `None` when there is none.
     fn span(&self) -> Option<(Timestamp, Timestamp)>;
 
@@ -56,7 +74,20 @@ pub(super) trait Tables: Debug + Send + Sync + 'static {
     fn complete_through(&self) -> Timestamp;
 }
 
+/// A part of a window: from `.0` up to, not including, `.1`; open ends have no bound.
+pub(super) type Part = (Option<Timestamp>, Option<Timestamp>);
+
+/// Rows of a table.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) rows: Arc<dyn TableProvider>,
+    /// A name that no other rows will ever have, when the rows never change.
+    pub(super) settled: Option<String>,
+}
+
 pub use reader::ParquetReader;
+
+use cache::Cache;
 
 /// What queries may use.
 #[derive(Debug, Clone)]
@@ -89,6 +120,8 @@ pub struct Engine {
     /// Runs people's SQL, which may keep its threads busy for longer than anybody wishes.
     sql: Handle,
     memory: Arc<RuntimeEnv>,
+    cache: Arc<Cache>,
+    groups_max: usize,
     sql_memory: Arc<Semaphore>,
     settings: EngineSettings,
 }
@@ -128,7 +161,9 @@ impl Engine {
                 DiskManagerMode::Directories(vec![folder])
             });
         let bytes = usize::try_from(settings.memory_bytes_max).unwrap_or(usize::MAX);
-        let memory = environment(RuntimeEnvBuilder::new(), Arc::new(FairSpillPool::new(bytes)), mode)?;
+        let cache = bytes / CACHE_SHARE;
+        let builder = RuntimeEnvBuilder::new().with_metadata_cache_limit(cache);
+        let memory = environment(builder, Arc::new(FairSpillPool::new(bytes - 2 * cache)), mode)?;
         let units = usize::try_from(settings.memory_bytes_max / MEMORY_UNIT)
             .unwrap_or(usize::MAX)
             .clamp(1, Semaphore::MAX_PERMITS);
@@ -139,6 +174,8 @@ impl Engine {
             sql: sql_handle,
             runtimes: vec![typed, sql],
             memory,
+            cache: Arc::new(Cache::new(cache)),
+            groups_max: (bytes / GROUP_BYTES).min(GROUPS_MAX),
             sql_memory,
             settings,
         })

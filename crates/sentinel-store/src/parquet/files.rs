@@ -31,6 +31,8 @@ const NAMESPACES_MAX: usize = 256;
 /// Share of absent ids that a bloom filter takes for present.
 /// The size is a power of two: a full row group comes to one byte an id, and would to two with a third less of this.
 const BLOOM_FALSE: f64 = 0.03;
+/// The same for ids of events, with half the size: they tell the day, so that few row groups are in question.
+const BLOOM_FALSE_ID: f64 = 0.32;
 
 /// A file that is part of the database, or was: it goes away when the last snapshot lets go.
 #[derive(Debug)]
@@ -266,7 +268,7 @@ fn properties(table: Table, rows: u64) -> WriterProperties {
         .set_created_by(concat!("mcp-runtime ", env!("CARGO_PKG_VERSION")).to_owned());
     match table {
         Table::Events => event_properties(builder, rows),
-        Table::Hourly | Table::Daily => builder
+        _ => builder
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_data_page_row_count_limit(4_096),
     }
@@ -280,11 +282,11 @@ fn event_properties(mut builder: WriterPropertiesBuilder, rows: u64) -> WriterPr
             .set_column_dictionary_enabled(column.clone(), false)
             .set_column_encoding(column, encoding)
     };
-    for id in ["id", "trace_id"] {
+    for (id, share) in [("id", BLOOM_FALSE_ID), ("trace_id", BLOOM_FALSE)] {
         let column = ColumnPath::from(id);
         builder = builder
             .set_column_bloom_filter_enabled(column.clone(), true)
-            .set_column_bloom_filter_fpp(column.clone(), BLOOM_FALSE)
+            .set_column_bloom_filter_fpp(column.clone(), share)
             .set_column_bloom_filter_max_ndv(column, rows.clamp(64, ROW_GROUP_ROWS as u64));
     }
     // Bytes of equal place stand together, so that the time in ids of version 7 compresses and what is random costs no more than itself.

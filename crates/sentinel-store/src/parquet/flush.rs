@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use arrow::array::{AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::TimestampNanosecondType;
 use arrow::error::ArrowError;
 use domain::Timestamp;
@@ -44,14 +46,13 @@ pub(super) fn write(
     if pieces.is_empty() {
         return Ok(Vec::new());
     }
-    let batches = pieces
+    let rows = pieces
         .iter()
         .map(|piece| piece.rows(Table::Events))
         .collect::<Result<Vec<_>, _>>()
         .map_err(FlushError::Prepare)?;
-    let rows = concat_batches(Table::Events.schema(), batches).map_err(FlushError::Prepare)?;
-    drop(pieces);
-    let (order, days) = sorted(&rows).map_err(FlushError::Prepare)?;
+    let rows = Rows::of(rows).map_err(FlushError::Prepare)?;
+    let (order, days) = sorted(&rows.counted).map_err(FlushError::Prepare)?;
     let mut written = Vec::new();
     for (day, range) in days {
         let outcome = write_day(disk, &rows, &order[range], day, number, &mut written);
@@ -72,9 +73,45 @@ pub(super) fn discard(disk: &Disk, files: &[FileEntry]) {
     }
 }
 
+/// Rows to be written. There is memory for them once: only what sorting and adding up look at is made one batch.
+struct Rows<'a> {
+    pieces: Vec<&'a RecordBatch>,
+    /// Piece and place there of each row of `counted`.
+    places: Vec<(usize, usize)>,
+    counted: RecordBatch,
+}
+
+impl<'a> Rows<'a> {
+    fn of(pieces: Vec<&'a RecordBatch>) -> Result<Self, ArrowError> {
+        let schema = Table::Events.schema();
+        let columns = rollup::COLUMNS
+            .iter()
+            .map(|name| schema.index_of(name))
+            .collect::<Result<Vec<_>, _>>()?;
+        let counted = pieces
+            .iter()
+            .map(|piece| piece.project(&columns))
+            .collect::<Result<Vec<_>, _>>()?;
+        let places = pieces.iter().enumerate();
+        Ok(Self {
+            places: places
+                .flat_map(|(piece, rows)| (0..rows.num_rows()).map(move |row| (piece, row)))
+                .collect(),
+            counted: concat_batches(&Arc::new(schema.project(&columns)?), &counted)?,
+            pieces,
+        })
+    }
+
+    /// Those rows, in the order given.
+    fn take(&self, rows: &[u32]) -> Result<RecordBatch, ArrowError> {
+        let places: Vec<_> = rows.iter().map(|row| self.places[*row as usize]).collect();
+        interleave_record_batch(&self.pieces, &places)
+    }
+}
+
 fn write_day(
     disk: &Disk,
-    rows: &RecordBatch,
+    rows: &Rows<'_>,
     order: &[u32],
     day: i32,
     number: &mut dyn FnMut() -> u64,
@@ -85,12 +122,12 @@ fn write_day(
         let mut file = FileWriter::begin(disk, table, day, name, order.len() as u64).map_err(FlushError::Write)?;
         if table == Table::Events {
             for step in order.chunks(STEP_ROWS) {
-                let indices = UInt32Array::from(step.to_vec());
-                file.write(&take_record_batch(rows, &indices).map_err(FlushError::Prepare)?)
+                file.write(&rows.take(step).map_err(FlushError::Prepare)?)
                     .map_err(FlushError::Write)?;
             }
         } else {
-            let rolled = rollup::roll(rows, order.iter().map(|row| *row as usize), table).map_err(FlushError::Prepare)?;
+            let rolled =
+                rollup::roll(&rows.counted, order.iter().map(|row| *row as usize), table).map_err(FlushError::Prepare)?;
             file.write(&rolled).map_err(FlushError::Write)?;
         }
         written.push(file.finish().map_err(FlushError::Write)?);

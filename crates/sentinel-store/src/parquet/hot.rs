@@ -27,25 +27,22 @@ const ID_BYTES: usize = 40;
 #[derive(Debug)]
 pub(super) struct Sealed {
     events: RecordBatch,
-    hourly: OnceLock<RecordBatch>,
-    daily: OnceLock<RecordBatch>,
+    /// In the order of [`Table::ALL`], without the events.
+    rollups: [OnceLock<RecordBatch>; Table::ALL.len() - 1],
 }
 
 impl Sealed {
     fn new(rows: &[Row<'_>]) -> Result<Self, ArrowError> {
         Ok(Self {
             events: to_batch(rows)?,
-            hourly: OnceLock::new(),
-            daily: OnceLock::new(),
+            rollups: std::array::from_fn(|_| OnceLock::new()),
         })
     }
 
     /// The rows of a table.
     pub(super) fn rows(&self, table: Table) -> Result<&RecordBatch, ArrowError> {
-        let cell = match table {
-            Table::Events => return Ok(&self.events),
-            Table::Hourly => &self.hourly,
-            Table::Daily => &self.daily,
+        let Some(cell) = (table as usize).checked_sub(1).and_then(|at| self.rollups.get(at)) else {
+            return Ok(&self.events);
         };
         if let Some(rolled) = cell.get() {
             return Ok(rolled);

@@ -3,6 +3,7 @@
 //! Format: a line `mcp-events-manifest 1 <crc32 of the rest, 8 hex digits>`, then JSON. Each version is a file of its own,
 //! `manifest-<version, 16 hex digits>`, put in place by a rename; the one before it is kept.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -142,6 +143,17 @@ pub enum ManifestError {
         /// Which file.
         path: PathBuf,
     },
+    /// A program before the first release wrote it, with rollups that this one does not read.
+    #[error(
+        "{path} was written by an earlier version of this program (schema {schema}, this one knows {SCHEMA_VERSION}); \
+         export the events with that version and send them to an empty folder"
+    )]
+    Earlier {
+        /// Which file.
+        path: PathBuf,
+        /// The schema it tells.
+        schema: u32,
+    },
     /// A later program wrote it.
     #[error("{path} was written by a later version of this program (schema {schema}, this one knows {SCHEMA_VERSION})")]
     Later {
@@ -169,13 +181,12 @@ pub(super) fn read(disk: &Disk, version: u64) -> Result<Manifest, ManifestError>
         source,
     })?;
     let manifest = parse(&bytes).ok_or_else(|| ManifestError::Damaged { path: path.clone() })?;
-    if manifest.schema > SCHEMA_VERSION {
-        return Err(ManifestError::Later {
-            path,
-            schema: manifest.schema,
-        });
+    let schema = manifest.schema;
+    match schema.cmp(&SCHEMA_VERSION) {
+        Ordering::Less => Err(ManifestError::Earlier { path, schema }),
+        Ordering::Equal => Ok(manifest),
+        Ordering::Greater => Err(ManifestError::Later { path, schema }),
     }
-    Ok(manifest)
 }
 
 fn parse(bytes: &[u8]) -> Option<Manifest> {

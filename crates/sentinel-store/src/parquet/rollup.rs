@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
 use arrow::datatypes::{TimestampNanosecondType, UInt64Type};
@@ -14,41 +13,61 @@ use domain::{Decision, Outcome, Timestamp};
 
 use super::convert::names;
 use super::names::Ranks;
-use super::schema::{LAST_SEEN, LATENCY, ROLLUP_DISTINCTS, ROLLUP_KEYS, ROLLUP_SUMS, Table};
+use super::schema::{CALL_KEYS, LAST_SEEN, LATENCY, ROLLUP_SUMS, Table};
 use crate::query::counts;
 use crate::sketch::{DistinctSketch, LatencySketch};
 
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
+/// Columns of events that rollups are made of.
+pub(super) const COLUMNS: [&str; 15] = [
+    "timestamp",
+    "namespace",
+    "server",
+    "team_id",
+    "tool_name",
+    "rpc_method",
+    "event_type",
+    "outcome",
+    "decision",
+    "human_id",
+    "agent_id",
+    "session_id",
+    "latency_us",
+    "bytes_in",
+    "bytes_out",
+];
 
-/// Ranks of the key columns, in their order.
-type Key = [u32; ROLLUP_KEYS.len()];
+/// Ranks of the key columns, in their order; what a table has fewer of is 0.
+type Key = [u32; CALL_KEYS.len()];
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sums {
     counts: [u64; ROLLUP_SUMS.len()],
     latency: LatencySketch,
-    distinct: [DistinctSketch; ROLLUP_DISTINCTS.len()],
+    distinct: Vec<DistinctSketch>,
     last_seen: i64,
 }
 
 /// Groups of one step, with the names of their keys.
 struct Groups {
+    table: Table,
     keys: Vec<Ranks>,
     groups: HashMap<(i64, Key), Sums>,
 }
 
 /// Rolls up those `rows` of a batch of events.
 pub(super) fn roll(events: &RecordBatch, rows: impl Iterator<Item = usize>, table: Table) -> Result<RecordBatch, ArrowError> {
-    let step = if table == Table::Daily { DAY } else { HOUR };
-    let mut groups = Groups::of(events)?;
+    let step = table.step().unwrap_or_default();
+    let mut groups = Groups::of(events, table)?;
     let input = Input::of(events)?;
-    let outcomes: Vec<_> = words(&groups.keys[6], Outcome::parse);
-    let decisions: Vec<_> = words(&groups.keys[7], Decision::parse);
+    let outcomes: Vec<_> = words(&input.outcome, Outcome::parse);
+    let decisions: Vec<_> = words(&input.decision, Decision::parse);
     for row in rows {
         let at = input.timestamp.value(row);
         let key = groups.key(row);
-        let (allowed, denied, failed) = counts(decisions[key[7] as usize], outcomes[key[6] as usize]);
+        let (allowed, denied, failed) = counts(
+            decisions[input.decision.rank(row) as usize],
+            outcomes[input.outcome.rank(row) as usize],
+        );
         let sums = groups.entry(Timestamp::from_nanos(at).floor(step).nanos(), key);
         let count = |array: &UInt64Array| if array.is_valid(row) { array.value(row) } else { 0 };
         let added = [
@@ -66,23 +85,25 @@ pub(super) fn roll(events: &RecordBatch, rows: impl Iterator<Item = usize>, tabl
             sums.latency.insert(input.latency.value(row));
         }
         let (human, agent) = (input.human.text_of(row).as_bytes(), input.agent.text_of(row).as_bytes());
-        let session = if input.session.is_valid(row) {
-            input.session.value(row).as_bytes()
-        } else {
-            &[]
-        };
-        sums.distinct[0].insert(human);
-        sums.distinct[1].insert(agent);
-        sums.distinct[2].insert(session);
-        sums.distinct[3].insert_tuple([human, agent]);
+        match sums.distinct.as_mut_slice() {
+            [callers] => callers.insert_tuple([human, agent]),
+            [humans, agents, sessions] => {
+                humans.insert(human);
+                agents.insert(agent);
+                if input.session.is_valid(row) {
+                    sessions.insert(input.session.value(row).as_bytes());
+                }
+            }
+            _ => {}
+        }
         sums.last_seen = sums.last_seen.max(at);
     }
     groups.into_batch()
 }
 
 /// Adds up rollup rows of equal bucket and key.
-pub(super) fn merge(rollup: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let mut groups = Groups::of(rollup)?;
+pub(super) fn merge(rollup: &RecordBatch, table: Table) -> Result<RecordBatch, ArrowError> {
+    let mut groups = Groups::of(rollup, table)?;
     let lacks = || ArrowError::SchemaError("the rows are no rollup".to_owned());
     let column = |name: &str| rollup.column_by_name(name).ok_or_else(lacks);
     let binary = |name: &str| column(name)?.as_binary_opt::<i32>().ok_or_else(lacks);
@@ -93,7 +114,8 @@ pub(super) fn merge(rollup: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         .map(|name| Ok(column(name)?.as_primitive::<UInt64Type>()))
         .collect::<Result<_, ArrowError>>()?;
     let latency = binary(LATENCY)?;
-    let distinct: Vec<_> = ROLLUP_DISTINCTS
+    let distinct: Vec<_> = table
+        .distincts()
         .iter()
         .map(|name| binary(name))
         .collect::<Result<_, ArrowError>>()?;
@@ -104,10 +126,9 @@ pub(super) fn merge(rollup: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         for (sum, more) in into.counts.iter_mut().zip(&sums) {
             *sum = sum.saturating_add(more.value(row));
         }
-        into.latency
-            .merge(&LatencySketch::from_bytes(latency.value(row)).map_err(damaged)?);
+        into.latency.merge_bytes(latency.value(row)).map_err(damaged)?;
         for (sketch, more) in into.distinct.iter_mut().zip(&distinct) {
-            sketch.merge(&DistinctSketch::from_bytes(more.value(row)).map_err(damaged)?);
+            sketch.merge_bytes(more.value(row)).map_err(damaged)?;
         }
         into.last_seen = into.last_seen.max(last_seen.value(row));
     }
@@ -115,25 +136,30 @@ pub(super) fn merge(rollup: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 }
 
 impl Groups {
-    fn of(batch: &RecordBatch) -> Result<Self, ArrowError> {
-        let keys = ROLLUP_KEYS
+    fn of(batch: &RecordBatch, table: Table) -> Result<Self, ArrowError> {
+        let keys = table
+            .keys()
             .iter()
             .map(|name| Ranks::of(batch, name))
             .collect::<Result<_, _>>()?;
         Ok(Self {
+            table,
             keys,
             groups: HashMap::new(),
         })
     }
 
     fn key(&self, row: usize) -> Key {
-        std::array::from_fn(|column| self.keys[column].rank(row))
+        std::array::from_fn(|column| self.keys.get(column).map_or(0, |ranks| ranks.rank(row)))
     }
 
     fn entry(&mut self, bucket: i64, key: Key) -> &mut Sums {
+        let distincts = self.table.distincts().len();
         self.groups.entry((bucket, key)).or_insert_with(|| Sums {
+            counts: [0; ROLLUP_SUMS.len()],
+            latency: LatencySketch::default(),
+            distinct: vec![DistinctSketch::default(); distincts],
             last_seen: i64::MIN,
-            ..Sums::default()
         })
     }
 
@@ -154,13 +180,13 @@ impl Groups {
         columns.push(Arc::new(BinaryArray::from_iter_values(
             rows.iter().map(|(_, sums)| sums.latency.to_bytes()),
         )));
-        for at in 0..ROLLUP_DISTINCTS.len() {
+        for at in 0..self.table.distincts().len() {
             columns.push(Arc::new(BinaryArray::from_iter_values(
                 rows.iter().map(|(_, sums)| sums.distinct[at].to_bytes()),
             )));
         }
         columns.push(time(rows.iter().map(|(_, sums)| sums.last_seen).collect()));
-        RecordBatch::try_new(Arc::clone(Table::Hourly.schema()), columns)
+        RecordBatch::try_new(Arc::clone(self.table.schema()), columns)
     }
 }
 
@@ -171,6 +197,8 @@ struct Input<'a> {
     bytes_out: &'a UInt64Array,
     latency: &'a UInt64Array,
     session: &'a StringArray,
+    outcome: Ranks,
+    decision: Ranks,
     human: Ranks,
     agent: Ranks,
 }
@@ -188,6 +216,8 @@ impl<'a> Input<'a> {
             bytes_out: column("bytes_out")?.as_primitive(),
             latency: column("latency_us")?.as_primitive(),
             session: column("session_id")?.as_string(),
+            outcome: Ranks::of(events, "outcome")?,
+            decision: Ranks::of(events, "decision")?,
             human: Ranks::of(events, "human_id")?,
             agent: Ranks::of(events, "agent_id")?,
         })

@@ -33,7 +33,11 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 
+use domain::Timestamp;
+
+use super::engine::{Part, Piece};
 use super::files::DataFile;
+use super::hot::Generation;
 use super::schema::Table;
 use super::view::{Stored, View};
 use crate::query::{Scope, Watermark};
@@ -61,11 +65,64 @@ impl Snapshot {
 
     /// A table, confined to a scope.
     pub fn table(&self, table: Table, scope: &Scope) -> Arc<dyn TableProvider> {
-        Arc::new(ScopedTable {
+        let files = self.view.files_of(table).cloned().collect();
+        Arc::new(self.scoped(table, scope, files, self.hot(None)))
+    }
+
+    /// The same in two pieces, without what lies outside the parts of a window: files of days gone by, and the newest day's with the
+    /// hot rows.
+    pub(super) fn pieces(&self, table: Table, scope: &Scope, parts: &[Part]) -> Vec<Piece> {
+        let newest = self.view.files_of(Table::Events).map(|file| file.entry.day).max();
+        // A row of a rollup covers events up to a step later than its own time.
+        let within = |min: i64, max: i64| {
+            let (min, max) = (Timestamp::from_nanos(min), Timestamp::from_nanos(max));
+            let min = table.step().map_or(min, |step| min.floor(step));
+            let overlaps =
+                |&(since, until): &Part| since.is_none_or(|since| max >= since) && until.is_none_or(|until| min < until);
+            parts.iter().any(overlaps)
+        };
+        let files = self.view.files_of(table);
+        let (settled, fresh): (Vec<_>, Vec<_>) = files
+            .filter(|file| within(file.entry.time_min, file.entry.time_max))
+            .cloned()
+            .partition(|file| newest.is_some_and(|newest| file.entry.day < newest));
+        let mut pieces = Vec::new();
+        if !settled.is_empty() {
+            let mut names: Vec<&str> = settled.iter().map(|file| file.entry.name.as_str()).collect();
+            names.sort_unstable();
+            let name = names.join(" ");
+            pieces.push(Piece {
+                rows: Arc::new(self.scoped(table, scope, settled, Vec::new())),
+                settled: Some(name),
+            });
+        }
+        let hot = self.hot(Some(&within));
+        if !fresh.is_empty() || !hot.is_empty() {
+            pieces.push(Piece {
+                rows: Arc::new(self.scoped(table, scope, fresh, hot)),
+                settled: None,
+            });
+        }
+        pieces
+    }
+
+    /// Generations in memory with events whose least and greatest time are of interest.
+    fn hot(&self, within: Option<&dyn Fn(i64, i64) -> bool>) -> Vec<Arc<Generation>> {
+        let wanted = |generation: &Arc<Generation>| {
+            let times = generation.times.map(|(min, max)| (min.nanos(), max.nanos()));
+            times.is_some_and(|(min, max)| within.is_none_or(|within| within(min, max)))
+        };
+        self.view.hot().filter(|generation| wanted(generation)).cloned().collect()
+    }
+
+    fn scoped(&self, table: Table, scope: &Scope, files: Vec<Arc<DataFile>>, hot: Vec<Arc<Generation>>) -> ScopedTable {
+        ScopedTable {
             view: Arc::clone(&self.view),
             table,
             scope: permitted(scope),
-        })
+            files,
+            hot,
+        }
     }
 }
 
@@ -94,6 +151,8 @@ struct ScopedTable {
     view: Arc<View>,
     table: Table,
     scope: Option<Expr>,
+    files: Vec<Arc<DataFile>>,
+    hot: Vec<Arc<Generation>>,
 }
 
 impl TableProvider for ScopedTable {
@@ -147,7 +206,7 @@ impl ScopedTable {
                     .try_build(predicate)?;
                 self.may_match(&predicate)?
             }
-            None => self.view.files_of(self.table).cloned().collect(),
+            None => self.files.clone(),
         };
         if let Some(fault) = files.iter().find_map(|file| file.fault()) {
             return Err(DataFusionError::External(Box::new(DamagedFile(fault.to_owned()))));
@@ -179,16 +238,12 @@ impl ScopedTable {
     }
 
     fn may_match(&self, predicate: &PruningPredicate) -> Result<Vec<Arc<DataFile>>> {
-        let files: Vec<_> = self.view.files_of(self.table).cloned().collect();
         let kept = predicate.prune(&Told {
             table: self.table,
-            files: &files,
+            files: &self.files,
         })?;
-        Ok(files
-            .into_iter()
-            .zip(kept)
-            .filter_map(|(file, kept)| kept.then_some(file))
-            .collect())
+        let kept = self.files.iter().zip(kept).filter(|(_, kept)| *kept);
+        Ok(kept.map(|(file, _)| Arc::clone(file)).collect())
     }
 
     /// The columns `read` of files and hot rows.
@@ -219,7 +274,7 @@ impl ScopedTable {
 
     fn hot_rows(&self) -> Result<Vec<RecordBatch>> {
         let mut rows = Vec::new();
-        for generation in self.view.hot() {
+        for generation in &self.hot {
             for piece in generation.pieces()? {
                 rows.push(piece.rows(self.table)?.clone());
             }

@@ -4,12 +4,13 @@
 //! Nothing is ever renamed or given another type: that is a new table.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use domain::{COLUMNS, Kind};
 
 /// Version of the schemas below, written into every file and the manifest.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Columns of [`events`] before the payload.
 pub const ENVELOPE: usize = 13;
@@ -21,19 +22,29 @@ pub const SPAN_BYTES: i32 = 8;
 
 /// A table that can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Table {
     /// One row per event.
     Events,
-    /// One or more rows per hour and key; rows of equal key are to be added up.
+    /// One or more rows per hour and [`CALL_KEYS`]; rows of equal key are to be added up.
     Hourly,
-    /// One or more rows per UTC day and key; rows of equal key are to be added up.
+    /// One or more rows per UTC day and [`CALL_KEYS`]; rows of equal key are to be added up.
     Daily,
+    /// One or more rows per hour and [`SERVER_KEYS`]; rows of equal key are to be added up.
+    ServersHourly,
+    /// One or more rows per UTC day and [`SERVER_KEYS`]; rows of equal key are to be added up.
+    ServersDaily,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 3] = [Self::Events, Self::Hourly, Self::Daily];
+    pub const ALL: [Self; 5] = [
+        Self::Events,
+        Self::Hourly,
+        Self::Daily,
+        Self::ServersHourly,
+        Self::ServersDaily,
+    ];
 
     /// Name in SQL.
     pub const fn name(self) -> &'static str {
@@ -41,6 +52,8 @@ impl Table {
             Self::Events => "events",
             Self::Hourly => "calls_hourly",
             Self::Daily => "calls_daily",
+            Self::ServersHourly => "servers_hourly",
+            Self::ServersDaily => "servers_daily",
         }
     }
 
@@ -48,7 +61,35 @@ impl Table {
     pub const fn time_column(self) -> &'static str {
         match self {
             Self::Events => "timestamp",
-            Self::Hourly | Self::Daily => "bucket",
+            _ => "bucket",
+        }
+    }
+
+    /// Columns by which a rollup groups, after `bucket`, in order.
+    pub const fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Events => &[],
+            Self::Hourly | Self::Daily => &CALL_KEYS,
+            Self::ServersHourly | Self::ServersDaily => &SERVER_KEYS,
+        }
+    }
+
+    /// Distinct sketches of a rollup ([`crate::sketch::DistinctSketch`]), in order after the latency. Each stands where it is asked
+    /// for: sketches are most of a rollup's bytes.
+    pub const fn distincts(self) -> &'static [&'static str] {
+        match self {
+            Self::Events => &[],
+            Self::Hourly | Self::Daily => &["callers"],
+            Self::ServersHourly | Self::ServersDaily => &["humans", "agents", "sessions"],
+        }
+    }
+
+    /// What a row of a rollup covers.
+    pub const fn step(self) -> Option<Duration> {
+        match self {
+            Self::Events => None,
+            Self::Hourly | Self::ServersHourly => Some(Duration::from_hours(1)),
+            Self::Daily | Self::ServersDaily => Some(Duration::from_hours(24)),
         }
     }
 
@@ -56,13 +97,14 @@ impl Table {
     pub fn schema(self) -> &'static SchemaRef {
         match self {
             Self::Events => &EVENTS,
-            Self::Hourly | Self::Daily => &ROLLUP,
+            Self::Hourly | Self::Daily => &CALLS,
+            Self::ServersHourly | Self::ServersDaily => &SERVERS,
         }
     }
 }
 
-/// Columns by which rollups group, after `bucket`, in order.
-pub const ROLLUP_KEYS: [&str; 8] = [
+/// Columns by which the rollups of calls group.
+pub const CALL_KEYS: [&str; 8] = [
     "namespace",
     "server",
     "team_id",
@@ -72,12 +114,12 @@ pub const ROLLUP_KEYS: [&str; 8] = [
     "outcome",
     "decision",
 ];
+/// Columns by which the rollups of servers group.
+pub const SERVER_KEYS: [&str; 3] = ["namespace", "server", "team_id"];
 /// Sums of a rollup, in order after the keys.
 pub const ROLLUP_SUMS: [&str; 6] = ["events", "allowed", "denied", "errors", "bytes_in", "bytes_out"];
 /// Sketch of `latency_us`, a [`crate::sketch::LatencySketch`].
 pub const LATENCY: &str = "latency";
-/// Distinct sketches of a rollup ([`crate::sketch::DistinctSketch`]), in order after the latency.
-pub const ROLLUP_DISTINCTS: [&str; 4] = ["humans", "agents", "sessions", "callers"];
 /// Greatest `timestamp` of the rows.
 pub const LAST_SEEN: &str = "last_seen";
 
@@ -85,7 +127,12 @@ static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| {
     let mut fields = vec![
         Field::new("id", DataType::FixedSizeBinary(ID_BYTES), false),
         Field::new("timestamp", time(), false),
-        Field::new("received_at", time(), false),
+        // Ours, and told to the millisecond: finer it would only be noise that does not compress.
+        Field::new(
+            "received_at",
+            DataType::Timestamp(TimeUnit::Millisecond, Some("+00:00".into())),
+            false,
+        ),
         Field::new("received_by", name(), true),
         Field::new("source", name(), false),
         Field::new("event_type", name(), false),
@@ -106,19 +153,23 @@ static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(fields))
 });
 
-static ROLLUP: LazyLock<SchemaRef> = LazyLock::new(|| {
+static CALLS: LazyLock<SchemaRef> = LazyLock::new(|| rollup(Table::Hourly));
+static SERVERS: LazyLock<SchemaRef> = LazyLock::new(|| rollup(Table::ServersHourly));
+
+fn rollup(table: Table) -> SchemaRef {
     let mut fields = vec![Field::new("bucket", time(), false)];
-    fields.extend(ROLLUP_KEYS.iter().map(|key| Field::new(*key, name(), true)));
+    fields.extend(table.keys().iter().map(|key| Field::new(*key, name(), true)));
     fields.extend(ROLLUP_SUMS.iter().map(|sum| Field::new(*sum, DataType::UInt64, false)));
     fields.push(Field::new(LATENCY, DataType::Binary, false));
     fields.extend(
-        ROLLUP_DISTINCTS
+        table
+            .distincts()
             .iter()
             .map(|distinct| Field::new(*distinct, DataType::Binary, false)),
     );
     fields.push(Field::new(LAST_SEEN, time(), false));
     Arc::new(Schema::new(fields))
-});
+}
 
 /// Nanoseconds in UTC. The offset is spelt in digits because Arrow knows zone names only with the time zone database built in.
 pub fn time() -> DataType {
@@ -160,12 +211,14 @@ mod tests {
 
     #[test]
     fn a_rollup_groups_by_columns_that_events_have_with_the_same_type() {
-        for key in ROLLUP_KEYS {
-            let (event, rollup) = (Table::Events.schema(), Table::Hourly.schema());
-            assert_eq!(
-                event.field_with_name(key).unwrap().data_type(),
-                rollup.field_with_name(key).unwrap().data_type()
-            );
+        for table in Table::ALL {
+            for key in table.keys() {
+                let (event, rollup) = (Table::Events.schema(), table.schema());
+                assert_eq!(
+                    event.field_with_name(key).unwrap().data_type(),
+                    rollup.field_with_name(key).unwrap().data_type()
+                );
+            }
         }
     }
 }

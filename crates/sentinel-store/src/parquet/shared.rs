@@ -15,7 +15,7 @@ use super::dedup::Dedup;
 use super::disk::Disk;
 use super::files::DataFile;
 use super::flush::{self, FlushError};
-use super::hot::{Chunk, Generation};
+use super::hot::Chunk;
 use super::lookup;
 use super::manifest::Edit;
 use super::recover::Recovered;
@@ -266,11 +266,7 @@ impl Shared {
 
     /// What waits to go to files.
     pub(super) fn oldest_insert(&self) -> Option<Timestamp> {
-        self.view
-            .load()
-            .hot()
-            .filter_map(|generation: &Generation| generation.since)
-            .min()
+        self.view.load().hot().filter_map(|generation| generation.since).min()
     }
 }
 

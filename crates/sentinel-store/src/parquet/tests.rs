@@ -3,7 +3,9 @@
 mod crash;
 mod damage;
 mod events;
+mod fixture;
 mod merge;
 mod model;
+mod realistic;
 mod round_trip;
 mod size;

@@ -25,12 +25,12 @@ pub(super) struct View {
 impl View {
     /// Memory that hot rows take.
     pub(super) fn hot_bytes(&self) -> usize {
-        self.hot().map(Generation::bytes).sum()
+        self.hot().map(|generation| generation.bytes()).sum()
     }
 
     /// Generations in memory, oldest first.
-    pub(super) fn hot(&self) -> impl Iterator<Item = &Generation> {
-        self.frozen.as_deref().into_iter().chain(std::iter::once(&*self.active))
+    pub(super) fn hot(&self) -> impl Iterator<Item = &Arc<Generation>> {
+        self.frozen.iter().chain(std::iter::once(&self.active))
     }
 
     /// The files of a table.

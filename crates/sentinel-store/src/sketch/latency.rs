@@ -15,42 +15,125 @@ const SUB_BITS: u32 = 6;
 const BUCKET_MAX: u16 = 3_775;
 const NOT_ONE: NotASketch = NotASketch("latency");
 
+/// Buckets up to which they are listed; beyond, every bucket from the first to the last has a place.
+const FEW_MAX: usize = 32;
+/// Places made at once in front of the first.
+const SLACK: u16 = 64;
+
 /// A summary of latencies in microseconds, from which every percentile can be told within 1 %.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LatencySketch {
-    /// Buckets that are not empty, by number.
-    buckets: Vec<(u16, u64)>,
+    buckets: Buckets,
     count: u64,
 }
+
+#[derive(Debug, Clone)]
+enum Buckets {
+    /// Those that are not empty, by number.
+    Few(Vec<(u16, u64)>),
+    /// Counts of `first` and the ones after it. Adding one takes no search, which counts where many sketches become one.
+    Many { first: u16, counts: Vec<u64> },
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl Buckets {
+    fn add(&mut self, bucket: u16, more: u64) {
+        match self {
+            Self::Few(few) => match few.binary_search_by_key(&bucket, |&(bucket, _)| bucket) {
+                Ok(at) => few[at].1 += more,
+                Err(at) => {
+                    few.insert(at, (bucket, more));
+                    if few.len() > FEW_MAX {
+                        let few = std::mem::take(few);
+                        let first = few.first().map_or(0, |&(first, _)| first);
+                        *self = Self::Many {
+                            first,
+                            counts: Vec::new(),
+                        };
+                        few.into_iter().for_each(|(bucket, count)| self.add(bucket, count));
+                    }
+                }
+            },
+            Self::Many { first, counts } => {
+                if bucket < *first {
+                    let front = bucket.saturating_sub(SLACK);
+                    counts.splice(..0, std::iter::repeat_n(0, usize::from(*first - front)));
+                    *first = front;
+                }
+                let at = usize::from(bucket - *first);
+                if at >= counts.len() {
+                    counts.resize(at + 1, 0);
+                }
+                counts[at] += more;
+            }
+        }
+    }
+
+    /// Those that are not empty, by number.
+    fn iter(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        let (few, first, counts) = match self {
+            Self::Few(few) => (few.as_slice(), 0, [].as_slice()),
+            Self::Many { first, counts } => ([].as_slice(), *first, counts.as_slice()),
+        };
+        let many = (first..).zip(counts).filter(|(_, count)| **count > 0);
+        few.iter().copied().chain(many.map(|(bucket, count)| (bucket, *count)))
+    }
+}
+
+impl PartialEq for LatencySketch {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count && self.buckets.iter().eq(other.buckets.iter())
+    }
+}
+
+impl Eq for LatencySketch {}
 
 impl LatencySketch {
     /// Adds one latency.
     pub fn insert(&mut self, micros: u64) {
-        let bucket = bucket_of(micros);
-        match self.buckets.binary_search_by_key(&bucket, |&(bucket, _)| bucket) {
-            Ok(at) => self.buckets[at].1 += 1,
-            Err(at) => self.buckets.insert(at, (bucket, 1)),
-        }
+        self.buckets.add(bucket_of(micros), 1);
         self.count += 1;
     }
 
     /// Adds everything that went into another.
     pub fn merge(&mut self, other: &Self) {
-        if self.buckets.is_empty() {
-            self.clone_from(other);
-            return;
+        for (bucket, count) in other.buckets.iter() {
+            self.buckets.add(bucket, count);
         }
-        let mine = std::mem::take(&mut self.buckets);
-        self.buckets.reserve(mine.len().max(other.buckets.len()));
-        let (mut left, mut right) = (mine.into_iter().peekable(), other.buckets.iter().copied().peekable());
-        while let (Some(&(l, left_count)), Some(&(r, right_count))) = (left.peek(), right.peek()) {
-            self.buckets
-                .push((l.min(r), u64::from(l <= r) * left_count + u64::from(r <= l) * right_count));
-            left.next_if(|_| l <= r);
-            right.next_if(|_| r <= l);
-        }
-        self.buckets.extend(left.chain(right));
         self.count += other.count;
+    }
+
+    /// Adds everything that went into the sketch with this stored form. After a fault, parts of it may be in.
+    pub fn merge_bytes(&mut self, bytes: &[u8]) -> Result<(), NotASketch> {
+        let Some((&VERSION, mut rest)) = bytes.split_first() else {
+            return Err(NOT_ONE);
+        };
+        let mut before = None;
+        while !rest.is_empty() {
+            let (Some(step), Some(count)) = (take_varint(&mut rest), take_varint(&mut rest)) else {
+                return Err(NOT_ONE);
+            };
+            let bucket = u16::try_from(step)
+                .ok()
+                .and_then(|step| before.unwrap_or(0_u16).checked_add(step))
+                .filter(|&bucket| bucket <= BUCKET_MAX);
+            let total = self.count.checked_add(count);
+            let (Some(bucket), Some(total)) = (bucket, total) else {
+                return Err(NOT_ONE);
+            };
+            if count == 0 || (step == 0 && before.is_some()) {
+                return Err(NOT_ONE);
+            }
+            self.buckets.add(bucket, count);
+            self.count = total;
+            before = Some(bucket);
+        }
+        Ok(())
     }
 
     /// How many latencies went in.
@@ -68,7 +151,7 @@ impl LatencySketch {
     pub fn quantile(&self, q: f64) -> Option<u64> {
         let rank = ((self.count as f64 * q).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
-        self.buckets.iter().find_map(|&(bucket, count)| {
+        self.buckets.iter().find_map(|(bucket, count)| {
             seen += count;
             (seen >= rank).then(|| middle_of(bucket))
         })
@@ -76,15 +159,17 @@ impl LatencySketch {
 
     /// About how many bytes it takes in memory, beyond the struct itself.
     pub fn heap_bytes(&self) -> usize {
-        self.buckets.capacity() * size_of::<(u16, u64)>()
+        match &self.buckets {
+            Buckets::Few(few) => few.capacity() * size_of::<(u16, u64)>(),
+            Buckets::Many { counts, .. } => counts.capacity() * size_of::<u64>(),
+        }
     }
 
     /// The form in which it is stored.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(1 + self.buckets.len() * 3);
-        bytes.push(VERSION);
+        let mut bytes = vec![VERSION];
         let mut before = 0;
-        for &(bucket, count) in &self.buckets {
+        for (bucket, count) in self.buckets.iter() {
             put_varint(&mut bytes, u64::from(bucket - before));
             put_varint(&mut bytes, count);
             before = bucket;
@@ -94,29 +179,8 @@ impl LatencySketch {
 
     /// Reads the stored form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotASketch> {
-        let Some((&VERSION, mut rest)) = bytes.split_first() else {
-            return Err(NOT_ONE);
-        };
         let mut sketch = Self::default();
-        while !rest.is_empty() {
-            let (Some(step), Some(count)) = (take_varint(&mut rest), take_varint(&mut rest)) else {
-                return Err(NOT_ONE);
-            };
-            let before = sketch.buckets.last().map_or(0, |&(bucket, _)| bucket);
-            let bucket = u16::try_from(step)
-                .ok()
-                .and_then(|step| before.checked_add(step))
-                .filter(|&bucket| bucket <= BUCKET_MAX);
-            let total = sketch.count.checked_add(count);
-            let (Some(bucket), Some(total)) = (bucket, total) else {
-                return Err(NOT_ONE);
-            };
-            if count == 0 || (step == 0 && !sketch.buckets.is_empty()) {
-                return Err(NOT_ONE);
-            }
-            sketch.buckets.push((bucket, count));
-            sketch.count = total;
-        }
+        sketch.merge_bytes(bytes)?;
         Ok(sketch)
     }
 }

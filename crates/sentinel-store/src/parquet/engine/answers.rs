@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use domain::analytics::{EventsPage, Horizon, PageMeta, SeriesReport, Served, ToolsReport, UsageReport, ValueCount};
 
-use super::typed::Asking;
+use super::typed::{Asking, coarser};
 use super::{Engine, Tables};
 use crate::QueryError;
-use crate::memory::tally::{self, Grouping};
+use crate::memory::grouping::Grouping;
+use crate::memory::tally::{self, Tallies};
 use crate::memory::{now, terms::Terms};
-use crate::query::{EventQuery, Order, SeriesQuery, ToolsQuery, UsageQuery, ValuesQuery};
+use crate::query::{Dimension, EventQuery, Order, SeriesQuery, ToolsQuery, UsageQuery, ValuesQuery};
 
 fn horizon(tables: &dyn Tables) -> Horizon {
     Horizon {
@@ -23,6 +24,8 @@ impl Engine {
         Asking {
             context: self.session(),
             tables: Arc::clone(tables),
+            cache: Arc::clone(&self.cache),
+            groups_max: self.groups_max,
         }
     }
 
@@ -63,20 +66,33 @@ impl Engine {
         let (horizon, asking) = (horizon(&*tables), self.asking(&tables));
         self.run(async move {
             let (terms, limit) = (&terms, query.limit);
-            let mut served_from = Served::Raw;
+            let mut wanted = vec![
+                (Grouping::totals()?, u32::MAX),
+                (Grouping::decisions()?, u32::MAX),
+                (Grouping::usage_series(query.step)?, u32::MAX),
+            ];
+            // Without rows there is nothing to look for: people and tools by caller are in no rollup.
+            if limit > 0 {
+                wanted.extend([
+                    (Grouping::servers()?, limit),
+                    (Grouping::actors()?, limit),
+                    (Grouping::tool_usage()?, limit),
+                ]);
+            }
+            let mut counted = asking.count(terms, wanted).await?.into_iter();
+            let served_from = counted
+                .as_slice()
+                .iter()
+                .map(|(_, served)| *served)
+                .fold(Served::Raw, coarser);
+            let mut next = || counted.next().map(|(tallies, _)| tallies).unwrap_or_default();
             Ok(UsageReport {
-                totals: tally::totals(asking.tally(terms, Grouping::totals()?, &mut served_from).await?),
-                servers: tally::servers(asking.tally(terms, Grouping::servers()?, &mut served_from).await?, limit),
-                // People are not in the rollups: what follows always reads events.
-                actors: tally::actors(asking.tally(terms, Grouping::actors()?, &mut Served::Raw).await?, limit),
-                tools: tally::tool_usage(asking.tally(terms, Grouping::tool_usage()?, &mut Served::Raw).await?, limit),
-                decisions: tally::decisions(asking.tally(terms, Grouping::decisions()?, &mut served_from).await?),
-                series: tally::usage_series(
-                    asking
-                        .tally(terms, Grouping::usage_series(query.step)?, &mut served_from)
-                        .await?,
-                    &steps,
-                ),
+                totals: tally::totals(next()),
+                decisions: tally::decisions(next()),
+                series: tally::usage_series(next(), &steps),
+                servers: tally::servers(next(), limit),
+                actors: tally::actors(next(), limit),
+                tools: tally::tool_usage(next(), limit),
                 recent: asking
                     .page(terms, Order::Newest(None), usize::try_from(limit).unwrap_or(usize::MAX))
                     .await?,
@@ -97,13 +113,16 @@ impl Engine {
         let buckets = tally::steps(since, until, query.step)?;
         let (horizon, asking) = (horizon(&*tables), self.asking(&tables));
         self.run(async move {
-            let mut served_from = Served::Raw;
-            let top = tally::top_keys(
-                asking.tally(&terms, Grouping::keys(query.by)?, &mut Served::Raw).await?,
-                query.top,
-            );
+            let top = match query.by {
+                Dimension::None => Vec::new(),
+                by => {
+                    let keys = asking.count(&terms, vec![(Grouping::keys(by)?, query.top)]).await?;
+                    let keys = keys.into_iter().next().map(|(keys, _)| keys).unwrap_or_default();
+                    tally::top_keys(keys, query.top)
+                }
+            };
             let grouping = Grouping::series(query.by, query.metric, query.step, top.clone())?;
-            let tallies = asking.tally(&terms, grouping, &mut served_from).await?;
+            let (tallies, served_from) = asking.tally(&terms, grouping).await?;
             let series = tally::series(tallies, top, query.by, query.metric, &buckets);
             Ok(SeriesReport {
                 step_seconds: query.step.as_secs(),
@@ -125,13 +144,10 @@ impl Engine {
         let before = terms.window_before()?;
         let (horizon, asking) = (horizon(&*tables), self.asking(&tables));
         self.run(async move {
-            let mut served_from = Served::Raw;
-            let before = asking.tally(&before, Grouping::tool_calls()?, &mut Served::Raw).await?;
-            let tools = tally::tool_rows(
-                asking.tally(&terms, Grouping::tool_rows()?, &mut served_from).await?,
-                &before,
-                query.limit,
-            );
+            let (before, _) = asking.tally(&before, Grouping::tool_calls()?).await?;
+            let counted = asking.count(&terms, vec![(Grouping::tool_rows()?, query.limit)]).await?;
+            let (tools, served_from) = counted.into_iter().next().unwrap_or((Tallies::new(), Served::Raw));
+            let tools = tally::tool_rows(tools, &before, query.limit);
             Ok(ToolsReport {
                 tools,
                 horizon,
@@ -149,10 +165,9 @@ impl Engine {
         let terms = Terms::check(&query.filter)?;
         let (grouping, asking) = (Grouping::values(&query.column)?, self.asking(&tables));
         self.run(async move {
-            Ok(tally::values(
-                asking.tally(&terms, grouping, &mut Served::Raw).await?,
-                query.limit,
-            ))
+            let counted = asking.count(&terms, vec![(grouping, query.limit)]).await?;
+            let values = counted.into_iter().next().map(|(values, _)| values).unwrap_or_default();
+            Ok(tally::values(values, query.limit))
         })
         .await
     }

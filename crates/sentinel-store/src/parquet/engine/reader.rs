@@ -9,17 +9,22 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::{Engine, EngineSettings, Tables};
+use super::{Engine, EngineSettings, Part, Piece, Tables};
 use crate::parquet::schema::Table;
 use crate::parquet::{ParquetStore, Snapshot};
 use crate::query::{
-    EventQuery, ExportQuery, Scope, SeriesQuery, SqlAnswer, SqlQuery, ToolsQuery, UsageQuery, ValuesQuery, Watermark,
+    ArrowAnswer, EventQuery, ExportQuery, Scope, SeriesQuery, SqlAnswer, SqlQuery, ToolsQuery, UsageQuery, ValuesQuery,
+    Watermark,
 };
 use crate::{ByteStream, EventReader, QueryError, UsageReader};
 
 impl Tables for Snapshot {
     fn table(&self, table: Table, scope: &Scope) -> Arc<dyn TableProvider> {
         Self::table(self, table, scope)
+    }
+
+    fn pieces(&self, table: Table, scope: &Scope, parts: &[Part]) -> Vec<Piece> {
+        Self::pieces(self, table, scope, parts)
     }
 
     fn span(&self) -> Option<(Timestamp, Timestamp)> {
@@ -68,6 +73,10 @@ impl EventReader for ParquetReader {
 
     fn sql(&self, query: SqlQuery) -> BoxFuture<'_, Result<SqlAnswer, QueryError>> {
         self.engine.sql(self.tables(), query).boxed()
+    }
+
+    fn sql_arrow(&self, query: SqlQuery) -> BoxFuture<'_, Result<ArrowAnswer, QueryError>> {
+        self.engine.sql_arrow(self.tables(), query).boxed()
     }
 }
 

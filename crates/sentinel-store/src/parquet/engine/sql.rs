@@ -10,9 +10,10 @@ use std::time::Duration;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt64Type,
+    DataType, Float64Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt64Type,
 };
+use arrow::ipc::writer::StreamWriter;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::SchemaError;
 use datafusion::common::tree_node::{Transformed, TreeNode as _};
@@ -34,7 +35,7 @@ use super::{Engine, MEMORY_UNIT, Tables, run_on, udaf};
 use crate::QueryError;
 use crate::memory::{now, terms::nearest};
 use crate::parquet::schema::{SPAN_BYTES, Table};
-use crate::query::{SqlAnswer, SqlQuery};
+use crate::query::{ArrowAnswer, SqlAnswer, SqlQuery};
 
 /// Longest text of a query. Planning recurses, so what nests must end before the stack does.
 const TEXT_BYTES_MAX: usize = 16 << 10;
@@ -44,13 +45,59 @@ const ADVICE: &str = "ask one SELECT over events, calls_hourly or calls_daily";
 
 impl Engine {
     pub(in crate::parquet) async fn sql(&self, tables: Arc<dyn Tables>, query: SqlQuery) -> Result<SqlAnswer, QueryError> {
+        self.ask_sql(tables, query, |rows, horizon| {
+            let mut answer = SqlAnswer {
+                columns: rows
+                    .schema
+                    .fields()
+                    .iter()
+                    .map(|field| (field.name().clone(), type_word(field.data_type())))
+                    .collect(),
+                rows: Vec::new(),
+                truncated: rows.truncated,
+                horizon,
+            };
+            rows.batches.iter().try_for_each(|batch| append(batch, &mut answer.rows))?;
+            Ok(answer)
+        })
+        .await
+    }
+
+    pub(in crate::parquet) async fn sql_arrow(
+        &self,
+        tables: Arc<dyn Tables>,
+        query: SqlQuery,
+    ) -> Result<ArrowAnswer, QueryError> {
+        self.ask_sql(tables, query, |rows, horizon| {
+            let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema)?;
+            rows.batches.iter().try_for_each(|batch| writer.write(batch))?;
+            Ok(ArrowAnswer {
+                stream: writer.into_inner()?.into(),
+                truncated: rows.truncated,
+                horizon,
+            })
+        })
+        .await
+    }
+
+    async fn ask_sql<T: Send + 'static>(
+        &self,
+        tables: Arc<dyn Tables>,
+        query: SqlQuery,
+        shape: impl FnOnce(Gathered, Horizon) -> Result<T, DataFusionError> + Send + 'static,
+    ) -> Result<T, QueryError> {
         let time_max = query.time_max;
-        tokio::time::timeout(time_max, self.sql_in_time(tables, query))
+        tokio::time::timeout(time_max, self.sql_in_time(tables, query, shape))
             .await
             .unwrap_or_else(|_| Err(too_long(time_max)))
     }
 
-    async fn sql_in_time(&self, tables: Arc<dyn Tables>, query: SqlQuery) -> Result<SqlAnswer, QueryError> {
+    async fn sql_in_time<T: Send + 'static>(
+        &self,
+        tables: Arc<dyn Tables>,
+        query: SqlQuery,
+        shape: impl FnOnce(Gathered, Horizon) -> Result<T, DataFusionError> + Send + 'static,
+    ) -> Result<T, QueryError> {
         if query.sql.len() > TEXT_BYTES_MAX {
             let text = format!(
                 "the SQL has {} bytes, at most {TEXT_BYTES_MAX} are read; shorten it",
@@ -76,13 +123,25 @@ impl Engine {
         };
         let time_max = query.time_max;
         run_on(&self.sql, async move {
+            let answer = async {
+                let rows = gather(&context, &*tables, &query).await?;
+                shape(rows, horizon).map_err(|error| explain(error, &query))
+            };
             // A second clock, on the query's side: a caller that is gone must not leave work behind.
-            let answer = tokio::time::timeout(time_max, answer(&context, &*tables, &query, horizon)).await;
+            let answer = tokio::time::timeout(time_max, answer).await;
             drop(permit);
             answer.unwrap_or_else(|_| Err(too_long(time_max)))
         })
         .await
     }
+}
+
+/// What a query gave.
+#[derive(Debug)]
+struct Gathered {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+    truncated: bool,
 }
 
 fn too_long(time_max: Duration) -> QueryError {
@@ -92,12 +151,7 @@ fn too_long(time_max: Duration) -> QueryError {
     ))
 }
 
-async fn answer(
-    context: &SessionContext,
-    tables: &dyn Tables,
-    query: &SqlQuery,
-    horizon: Horizon,
-) -> Result<SqlAnswer, QueryError> {
+async fn gather(context: &SessionContext, tables: &dyn Tables, query: &SqlQuery) -> Result<Gathered, QueryError> {
     let explained = |error| explain(error, query);
     for table in Table::ALL {
         let rows = context
@@ -114,35 +168,30 @@ async fn answer(
         .with_allow_dml(false)
         .with_allow_statements(false);
     only_queries.verify_plan(&plan).map_err(|_| refused())?;
-    let rows = DataFrame::new(context.state(), plan);
-    let columns = rows
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| (field.name().clone(), type_word(field.data_type())))
-        .collect();
     let rows_max = usize::try_from(query.rows_max).unwrap_or(usize::MAX);
-    let rows = rows.limit(0, Some(rows_max.saturating_add(1))).map_err(explained)?;
+    let rows = DataFrame::new(context.state(), plan)
+        .limit(0, Some(rows_max.saturating_add(1)))
+        .map_err(explained)?;
     let task = Arc::new(rows.task_ctx());
     let plan = rows.create_physical_plan().await.and_then(yielding).map_err(explained)?;
-    let mut batches = execute_stream(plan, task).map_err(explained)?;
-    let mut answer = SqlAnswer {
-        columns,
-        rows: Vec::new(),
+    let mut gathered = Gathered {
+        schema: plan.schema(),
+        batches: Vec::new(),
         truncated: false,
-        horizon,
     };
-    let mut bytes = 0;
-    while let Some(batch) = batches.try_next().await.map_err(explained)? {
+    let mut stream = execute_stream(plan, task).map_err(explained)?;
+    let (mut bytes, mut left) = (0, rows_max);
+    while let Some(batch) = stream.try_next().await.map_err(explained)? {
         bytes += batch.get_array_memory_size();
         if bytes as u64 > query.memory_bytes_max {
             return Err(too_much(query));
         }
-        append(&batch, &mut answer.rows).map_err(explained)?;
+        gathered.truncated |= batch.num_rows() > left;
+        let taken = batch.num_rows().min(left);
+        left -= taken;
+        gathered.batches.push(batch.slice(0, taken));
     }
-    answer.truncated = answer.rows.len() > rows_max;
-    answer.rows.truncate(rows_max);
-    Ok(answer)
+    Ok(gathered)
 }
 
 /// The plan, made to pause wherever rows multiply. The engine's own pauses are at the scans, and a join of few rows with few rows

@@ -1,56 +1,235 @@
-//! Counting: a [`Grouping`] of a filter, from rollups where both touch only what rollups keep, from events otherwise.
+//! Counting: groupings of a filter, each from the coarsest rollup that keeps what it touches, from events otherwise.
 //!
-//! A window is cut into whole days (from the daily rollup), whole hours (hourly) and what remains at the edges (events). Each part
-//! is counted by one query; the parts merge as sketches do, so the cut never shows in an answer.
+//! A window is cut into whole days (from a daily rollup), whole hours (hourly) and what remains at the edges (events). What several
+//! groupings need of one part of one table is read once. Parts merge as sketches do, so the cut never shows in an answer; and what
+//! files of days gone by add up to is remembered, since neither those files nor the question of a dashboard change.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType, UInt64Type};
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
-use datafusion::functions_aggregate::expr_fn::{count, max, sum};
-use datafusion::logical_expr::{Expr, ExprFunctionExt as _, ExprSchemable as _, lit, when};
-use datafusion::prelude::{SessionContext, cast as cast_to, ident};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::logical_expr::{Expr, lit};
+use datafusion::physical_plan::execute_stream_partitioned;
+use datafusion::prelude::{SessionContext, ident};
 use domain::analytics::Served;
-use domain::{Decision, Kind, Outcome, Timestamp};
+use domain::{Kind, Timestamp};
 use futures::TryStreamExt as _;
+use tokio::task::JoinSet;
 
-use super::{Tables, fault, udaf};
+use super::cache::Cache;
+use super::count::Counter;
+use super::rows::{Needed, Rows, can_count};
+use super::{Part, Piece, Tables, fault};
 use crate::QueryError;
-use crate::memory::tally::{Distinct, Grouping, REST, Tallies, Tally};
+use crate::memory::grouping::Grouping;
+use crate::memory::tally::Tallies;
 use crate::memory::terms::{Condition, Field, Terms, Wanted};
-use crate::parquet::schema::{LAST_SEEN, LATENCY, ROLLUP_KEYS, Table};
-use crate::sketch::{DistinctSketch, LatencySketch};
+use crate::parquet::schema::Table;
 
-/// Most groups of one question.
-const GROUPS_MAX: usize = 1_000_000;
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
+/// Rollups by hour and by day, those with fewest rows first.
+const ROLLUPS: [(Table, Table); 2] = [(Table::ServersHourly, Table::ServersDaily), (Table::Hourly, Table::Daily)];
+/// Rows between two looks at how much memory counting takes.
+const WEIGH_ROWS: usize = 1 << 16;
 
-/// From `.0` up to, not including, `.1`; open ends have no bound.
-type Part = (Option<Timestamp>, Option<Timestamp>);
+/// Everything one question is asked with.
+#[derive(Clone)]
+pub(super) struct Asking {
+    pub(super) context: SessionContext,
+    pub(super) tables: Arc<dyn Tables>,
+    pub(super) cache: Arc<Cache>,
+    /// Groups beyond which the busiest are found in two passes.
+    pub(super) groups_max: usize,
+}
 
-/// Counts what a grouping asks for; also tells the coarsest table that was used.
-pub(super) async fn tally(
-    context: &SessionContext,
-    tables: &dyn Tables,
-    terms: &Terms,
-    grouping: &Grouping,
-) -> Result<(Tallies, Served), QueryError> {
-    let mut tallies = Tallies::new();
-    let mut served = Served::Raw;
-    for (table, parts) in cut(terms, grouping) {
-        served = match (served, table) {
-            (Served::Daily, _) | (_, Table::Daily) => Served::Daily,
-            (Served::Hourly, _) | (_, Table::Hourly) => Served::Hourly,
-            (Served::Raw, Table::Events) => Served::Raw,
-        };
-        add(context, tables, terms, grouping, table, &parts, &mut tallies).await?;
+/// A part of a table, and which of the groupings need it.
+#[derive(Debug)]
+struct Job {
+    table: Table,
+    parts: Vec<Part>,
+    groupings: Vec<usize>,
+}
+
+impl Asking {
+    /// Counts groupings, of each at most so many groups; also tells the coarsest table that was used for each.
+    pub(super) async fn count(
+        &self,
+        terms: &Terms,
+        wanted: Vec<(Grouping, u32)>,
+    ) -> Result<Vec<(Tallies, Served)>, QueryError> {
+        let cuts: Vec<_> = wanted.iter().map(|(grouping, _)| cut(terms, grouping)).collect();
+        let served: Vec<Served> = cuts.iter().map(|cut| coarsest(cut)).collect();
+        let mut jobs: Vec<Job> = Vec::new();
+        for (at, cut) in cuts.into_iter().enumerate() {
+            for (table, parts) in cut {
+                match jobs.iter_mut().find(|job| job.table == table && job.parts == parts) {
+                    Some(job) => job.groupings.push(at),
+                    None => jobs.push(Job {
+                        table,
+                        parts,
+                        groupings: vec![at],
+                    }),
+                }
+            }
+        }
+        let empty = wanted
+            .into_iter()
+            .map(|(grouping, most)| {
+                // Where all groups are of interest none can be left out, and memory is the bound.
+                let groups_max = if most == u32::MAX { usize::MAX } else { self.groups_max };
+                Counter::new(grouping, most, groups_max)
+            })
+            .collect();
+        let mut counters = self.pass(terms, &jobs, empty).await?;
+        if !counters.iter().all(Counter::is_exact) {
+            jobs.iter_mut()
+                .for_each(|job| job.groupings.retain(|at| !counters[*at].is_exact()));
+            let candidates = counters.iter().map(|counter| {
+                if counter.is_exact() {
+                    return Ok(counter.clone());
+                }
+                counter.candidates().ok_or_else(|| {
+                    let text =
+                        "there are too many groups of like size to tell the busiest; narrow the time range or the filters";
+                    QueryError::OverLimit(text.to_owned())
+                })
+            });
+            let candidates = candidates.collect::<Result<_, _>>()?;
+            counters = self.pass(terms, &jobs, candidates).await?;
+        }
+        let tallies = counters.into_iter().zip(served);
+        Ok(tallies.map(|(counter, served)| (counter.into_tallies(), served)).collect())
     }
-    Ok((tallies, served))
+
+    /// Does all jobs, each grouping's into a counter like the one given.
+    async fn pass(&self, terms: &Terms, jobs: &[Job], mut counters: Vec<Counter>) -> Result<Vec<Counter>, QueryError> {
+        let jobs = jobs.iter().filter(|job| !job.groupings.is_empty());
+        let done = jobs.map(|job| self.work(terms, job, &counters));
+        let done = futures::future::try_join_all(done).await.map_err(fault)?;
+        for (at, counter) in done.into_iter().flatten() {
+            match Arc::try_unwrap(counter) {
+                Ok(counter) if counters[at].is_empty() => counters[at] = counter,
+                Ok(counter) => counters[at].merge(&counter),
+                Err(counter) => counters[at].merge(&counter),
+            }
+        }
+        Ok(counters)
+    }
+
+    /// One grouping, all of its groups.
+    pub(super) async fn tally(&self, terms: &Terms, grouping: Grouping) -> Result<(Tallies, Served), QueryError> {
+        let counted = self.count(terms, vec![(grouping, u32::MAX)]).await?;
+        Ok(counted.into_iter().next().unwrap_or((Tallies::new(), Served::Raw)))
+    }
+
+    async fn work(&self, terms: &Terms, job: &Job, like: &[Counter]) -> Result<Vec<(usize, Arc<Counter>)>, DataFusionError> {
+        let mut done = Vec::new();
+        for piece in self.tables.pieces(job.table, &terms.scope, &job.parts) {
+            let name = |like: &Counter| {
+                let (files, question) = (piece.settled.as_deref()?, like.name()?);
+                let (table, parts, scope, conditions) = (job.table, &job.parts, &terms.scope, &terms.conditions);
+                Some(format!("{files} {table:?} {parts:?} {scope:?} {conditions:?} {question}"))
+            };
+            let mut missing = Vec::new();
+            for at in &job.groupings {
+                match name(&like[*at]).and_then(|name| self.cache.find(&name)) {
+                    Some(counter) => done.push((*at, counter)),
+                    None => missing.push(*at),
+                }
+            }
+            if missing.is_empty() {
+                continue;
+            }
+            let like: Vec<&Counter> = missing.iter().map(|at| &like[*at]).collect();
+            let counters = self.scan(terms, job, &piece, &like).await?;
+            for ((at, counter), like) in missing.into_iter().zip(counters).zip(like) {
+                let counter = Arc::new(counter);
+                if let Some(name) = name(like).filter(|_| counter.is_exact()) {
+                    self.cache.keep(name, &counter);
+                }
+                done.push((at, counter));
+            }
+        }
+        Ok(done)
+    }
+
+    async fn scan(&self, terms: &Terms, job: &Job, piece: &Piece, like: &[&Counter]) -> Result<Vec<Counter>, DataFusionError> {
+        let groupings = || like.iter().map(|counter| counter.grouping());
+        let needed = Arc::new(Needed::of(job.table, groupings()));
+        let mut filter = conditions(&terms.conditions).and(times(job.table, &job.parts));
+        if groupings().all(|grouping| grouping.tools_only) {
+            filter = filter.and(ident("tool_name").not_eq(lit("")));
+        }
+        let rows = self
+            .context
+            .read_table(Arc::clone(&piece.rows))?
+            .filter(filter)?
+            .select(needed.columns().into_iter().map(ident).collect::<Vec<_>>())?;
+        let task = Arc::new(rows.task_ctx());
+        let plan = rows.create_physical_plan().await?;
+        let pool = &self.context.runtime_env().memory_pool;
+        let empty = || like.iter().map(|counter| (*counter).clone()).collect::<Vec<_>>();
+        let mut parts = JoinSet::new();
+        for stream in execute_stream_partitioned(plan, task)? {
+            let memory = MemoryConsumer::new("counting").register(pool);
+            parts.spawn(count(stream, Arc::clone(&needed), empty(), memory));
+        }
+        let mut whole: Option<Vec<Counter>> = None;
+        while let Some(part) = parts.join_next().await {
+            let part = part.map_err(|error| DataFusionError::External(Box::new(error)))??;
+            match &mut whole {
+                None => whole = Some(part),
+                Some(whole) => whole.iter_mut().zip(&part).for_each(|(whole, part)| whole.merge(part)),
+            }
+        }
+        Ok(whole.unwrap_or_else(empty))
+    }
+}
+
+async fn count(
+    mut stream: SendableRecordBatchStream,
+    needed: Arc<Needed>,
+    mut counters: Vec<Counter>,
+    memory: MemoryReservation,
+) -> Result<Vec<Counter>, DataFusionError> {
+    let mut since = 0;
+    while let Some(batch) = stream.try_next().await? {
+        let rows = Rows::of(&batch, &needed)?;
+        for counter in &mut counters {
+            counter.add(&rows)?;
+        }
+        since += rows.len();
+        // Weighing looks at every group, so it may not be done more often than groups can have come.
+        if since >= counters.iter().map(Counter::groups).sum::<usize>().max(WEIGH_ROWS) {
+            since = 0;
+            memory.try_resize(counters.iter().map(Counter::bytes).sum())?;
+        }
+    }
+    counters.iter_mut().for_each(Counter::finish);
+    Ok(counters)
+}
+
+/// The coarsest of all: "daily" says that edges came from finer forms.
+fn coarsest(cut: &[(Table, Vec<Part>)]) -> Served {
+    let steps = cut.iter().filter_map(|(table, _)| table.step());
+    match steps.max() {
+        None => Served::Raw,
+        Some(step) if step < DAY => Served::Hourly,
+        Some(_) => Served::Daily,
+    }
+}
+
+/// The coarsest of two answers.
+pub(super) fn coarser(a: Served, b: Served) -> Served {
+    match (a, b) {
+        (Served::Daily, _) | (_, Served::Daily) => Served::Daily,
+        (Served::Hourly, _) | (_, Served::Hourly) => Served::Hourly,
+        (Served::Raw, Served::Raw) => Served::Raw,
+    }
 }
 
 /// Which parts of the window to read from which table.
@@ -59,33 +238,30 @@ fn cut(terms: &Terms, grouping: &Grouping) -> Vec<(Table, Vec<Part>)> {
     if since.zip(until).is_some_and(|(since, until)| since >= until) {
         return Vec::new();
     }
-    let Some(finest) = coarsest_step(terms, grouping) else {
+    let whole = |of: Duration| grouping.step.is_none_or(|step| step.as_nanos().is_multiple_of(of.as_nanos()));
+    let rollups = ROLLUPS.into_iter().find(|(hourly, _)| answers(*hourly, terms, grouping));
+    let Some((hourly, daily)) = rollups.filter(|_| whole(HOUR)) else {
         return vec![(Table::Events, vec![(since, until)])];
     };
-    let hours = inner(since, until, HOUR);
-    let days = if finest == DAY {
-        hours.and_then(|(since, until)| inner(since, until, DAY))
-    } else {
-        None
-    };
-    let Some(hours) = hours else {
+    let Some(hours) = inner(since, until, HOUR) else {
         return vec![(Table::Events, vec![(since, until)])];
     };
     let mut tables = vec![(Table::Events, around((since, until), hours))];
-    match days {
-        Some(days) => tables.extend([(Table::Hourly, around(hours, days)), (Table::Daily, vec![days])]),
-        None => tables.push((Table::Hourly, vec![hours])),
+    match inner(hours.0, hours.1, DAY).filter(|_| whole(DAY)) {
+        Some(days) => tables.extend([(hourly, around(hours, days)), (daily, vec![days])]),
+        None => tables.push((hourly, vec![hours])),
     }
     tables.retain(|(_, parts)| !parts.is_empty());
     tables
 }
 
-/// The coarsest rollup that can answer; `None` when only events can.
-fn coarsest_step(terms: &Terms, grouping: &Grouping) -> Option<Duration> {
-    let kept = |field: Field| ROLLUP_KEYS.contains(&field.name());
-    let answers = terms.conditions.iter().all(|condition| kept(condition.field)) && grouping.keys.iter().all(|&key| kept(key));
-    let whole = |of: Duration| grouping.step.is_none_or(|step| step.as_nanos().is_multiple_of(of.as_nanos()));
-    [DAY, HOUR].into_iter().find(|&of| answers && whole(of))
+/// Whether a rollup keeps everything that a question touches.
+fn answers(rollup: Table, terms: &Terms, grouping: &Grouping) -> bool {
+    let kept = |field: Field| rollup.keys().contains(&field.name());
+    terms.conditions.iter().all(|condition| kept(condition.field))
+        && grouping.keys.iter().all(|&key| kept(key))
+        && grouping.distinct.iter().all(|distinct| can_count(rollup, *distinct))
+        && (!grouping.tools_only || rollup.keys().contains(&"tool_name"))
 }
 
 /// The whole steps within a window; `None` when there is none.
@@ -109,68 +285,6 @@ fn around(outer: Part, inner: Part) -> Vec<Part> {
         .into_iter()
         .filter(|(since, until)| since.zip(*until).is_some_and(|(since, until)| since < until))
         .collect()
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "all of them change from call to call but the first three"
-)]
-async fn add(
-    context: &SessionContext,
-    tables: &dyn Tables,
-    terms: &Terms,
-    grouping: &Grouping,
-    table: Table,
-    parts: &[Part],
-    into: &mut Tallies,
-) -> Result<(), QueryError> {
-    let rows = context.read_table(tables.table(table, &terms.scope)).map_err(fault)?;
-    let mut wanted = conditions(&terms.conditions).and(times(table, parts));
-    if grouping.tools_only {
-        wanted = wanted.and(ident("tool_name").not_eq(lit("")));
-    }
-    let schema = rows.schema().clone();
-    let mut keys = Vec::new();
-    if let Some(step) = grouping.step {
-        keys.push(step_of(table, step).alias("step"));
-    }
-    for (at, key) in grouping.keys.iter().enumerate() {
-        let text = cast_to(ident(key.name()), DataType::Utf8);
-        let key = match &grouping.keep {
-            None => ident(key.name()),
-            Some(keep) => kept(&text, keep).map_err(fault)?,
-        };
-        // Groups by what is there: an absent value and an empty text become one when they are read.
-        debug_assert!(key.get_type(&schema).is_ok());
-        keys.push(key.alias(format!("key{at}")));
-    }
-    let counted = rows
-        .filter(wanted)
-        .and_then(|rows| rows.aggregate(keys, sums(table, grouping)?))
-        .map_err(fault)?;
-    let mut batches = counted.execute_stream().await.map_err(fault)?;
-    while let Some(batch) = batches.try_next().await.map_err(fault)? {
-        read(&batch, grouping, into).map_err(fault)?;
-        if into.len() > GROUPS_MAX {
-            let text = format!("the answer has more than {GROUPS_MAX} groups; narrow the time range or the filters");
-            return Err(QueryError::OverLimit(text));
-        }
-    }
-    Ok(())
-}
-
-/// The key when it is kept, the common one otherwise.
-fn kept(text: &Expr, keep: &[String]) -> Result<Expr, DataFusionError> {
-    let text = when(text.clone().is_null(), lit("")).otherwise(text.clone())?;
-    if keep.is_empty() {
-        return Ok(lit(REST));
-    }
-    when(
-        text.clone()
-            .in_list(keep.iter().map(|key| lit(key.as_str())).collect(), false),
-        text,
-    )
-    .otherwise(lit(REST))
 }
 
 /// Conditions of a filter as one expression.
@@ -215,163 +329,4 @@ pub(super) fn times(table: Table, parts: &[Part]) -> Expr {
         since.and(until.map_or_else(|| lit(true), |until| column().lt(time(until))))
     };
     parts.iter().map(within).reduce(Expr::or).unwrap_or_else(|| lit(false))
-}
-
-/// The start of a row's step, in nanoseconds.
-fn step_of(table: Table, step: Duration) -> Expr {
-    let step = || lit(i64::try_from(step.as_nanos()).unwrap_or(i64::MAX));
-    let at = || cast_to(ident(table.time_column()), DataType::Int64);
-    // The remainder of a negative number is negative, hence twice.
-    at() - (at() % step() + step()) % step()
-}
-
-/// The sums of a tally, each under its name.
-fn sums(table: Table, grouping: &Grouping) -> Result<Vec<Expr>, DataFusionError> {
-    let mut sums = match table {
-        Table::Events => raw_sums()?,
-        Table::Hourly | Table::Daily => ["events", "allowed", "denied", "errors", "bytes_in", "bytes_out"]
-            .map(|name| sum(ident(name)).alias(name))
-            .into_iter()
-            .chain([max(ident(LAST_SEEN)).alias(LAST_SEEN)])
-            .collect(),
-    };
-    if grouping.latencies {
-        let latency = if table == Table::Events {
-            udaf::latency_sketch().call(vec![ident("latency_us")])
-        } else {
-            udaf::sketch_merge().call(vec![ident(LATENCY)])
-        };
-        sums.push(latency.alias(LATENCY));
-    }
-    for (at, distinct) in grouping.distinct.iter().enumerate() {
-        sums.push(distinct_of(table, *distinct)?.alias(format!("distinct{at}")));
-    }
-    Ok(sums)
-}
-
-/// What `query::counts` says, for the engine.
-fn raw_sums() -> Result<Vec<Expr>, DataFusionError> {
-    let outcome = |outcome: Outcome| ident("outcome").eq(lit(outcome.as_str()));
-    let decision = |decision: Decision| ident("decision").eq(lit(decision.as_str()));
-    let denied = outcome(Outcome::Denied).or(ident("outcome").is_null().and(decision(Decision::Deny)));
-    let errors = Outcome::ALL
-        .iter()
-        .filter(|outcome| outcome.is_error())
-        .map(|&error| outcome(error))
-        .reduce(Expr::or);
-    let rows = || count(lit(1_i64));
-    Ok(vec![
-        rows().alias("events"),
-        rows().filter(decision(Decision::Allow)).build()?.alias("allowed"),
-        rows().filter(denied).build()?.alias("denied"),
-        rows().filter(errors.unwrap_or_else(|| lit(false))).build()?.alias("errors"),
-        sum(ident("bytes_in")).alias("bytes_in"),
-        sum(ident("bytes_out")).alias("bytes_out"),
-        max(ident("timestamp")).alias(LAST_SEEN),
-    ])
-}
-
-fn distinct_of(table: Table, distinct: Distinct) -> Result<Expr, DataFusionError> {
-    let kept = match (table, distinct) {
-        (Table::Events, _) | (_, Distinct::Servers | Distinct::Tools) => None,
-        (_, Distinct::Humans) => Some("humans"),
-        (_, Distinct::Agents) => Some("agents"),
-        (_, Distinct::Sessions) => Some("sessions"),
-        (_, Distinct::Callers) => Some("callers"),
-    };
-    if let Some(kept) = kept {
-        return Ok(udaf::distinct_merge().call(vec![ident(kept)]));
-    }
-    let sketch = udaf::distinct_sketch().call(distinct.columns().iter().map(|name| ident(*name)).collect());
-    if distinct == Distinct::Tools {
-        sketch.filter(ident("tool_name").not_eq(lit(""))).build()
-    } else {
-        Ok(sketch)
-    }
-}
-
-/// Adds the groups of a batch.
-fn read(batch: &RecordBatch, grouping: &Grouping, into: &mut Tallies) -> Result<(), DataFusionError> {
-    let column = |name: &str| {
-        batch
-            .column_by_name(name)
-            .ok_or_else(|| DataFusionError::Internal(format!("the answer lacks {name}")))
-    };
-    let number = |name: &str| Ok::<_, DataFusionError>(cast(column(name)?, &DataType::UInt64)?);
-    let counts: Vec<ArrayRef> = ["events", "allowed", "denied", "errors", "bytes_in", "bytes_out"]
-        .into_iter()
-        .map(number)
-        .collect::<Result<_, _>>()?;
-    let keys: Vec<ArrayRef> = (0..grouping.keys.len())
-        .map(|at| Ok(cast(column(&format!("key{at}"))?, &DataType::Utf8)?))
-        .collect::<Result<_, DataFusionError>>()?;
-    let steps = grouping.step.map(|_| column("step")).transpose()?;
-    let latency = grouping.latencies.then(|| column(LATENCY)).transpose()?;
-    let distinct: Vec<&ArrayRef> = (0..grouping.distinct.len())
-        .map(|at| column(&format!("distinct{at}")))
-        .collect::<Result<_, _>>()?;
-    let last_seen = column(LAST_SEEN)?.as_primitive::<TimestampNanosecondType>();
-    let damaged = |error| DataFusionError::External(Box::new(error));
-    for row in 0..batch.num_rows() {
-        let count = |at: usize| {
-            let counts = counts[at].as_primitive::<UInt64Type>();
-            if counts.is_valid(row) { counts.value(row) } else { 0 }
-        };
-        if count(0) == 0 {
-            continue;
-        }
-        let key = |array: &ArrayRef| {
-            if array.is_valid(row) {
-                array.as_string::<i32>().value(row).to_owned()
-            } else {
-                String::new()
-            }
-        };
-        let step = steps.map_or(Timestamp::default(), |steps| {
-            Timestamp::from_nanos(steps.as_primitive::<Int64Type>().value(row))
-        });
-        let bytes = |array: &ArrayRef| array.is_valid(row).then(|| array.as_binary::<i32>().value(row).to_vec());
-        let sketch =
-            |array: &ArrayRef| bytes(array).map_or(Ok(DistinctSketch::default()), |bytes| DistinctSketch::from_bytes(&bytes));
-        let tally = Tally {
-            events: count(0),
-            allowed: count(1),
-            denied: count(2),
-            errors: count(3),
-            bytes_in: count(4),
-            bytes_out: count(5),
-            latency: latency
-                .and_then(bytes)
-                .map_or(Ok(LatencySketch::default()), |bytes| LatencySketch::from_bytes(&bytes))
-                .map_err(damaged)?,
-            distinct: distinct
-                .iter()
-                .map(|array| sketch(array))
-                .collect::<Result<_, _>>()
-                .map_err(damaged)?,
-            last_seen: Timestamp::from_nanos(last_seen.value(row)),
-        };
-        into.entry((step, keys.iter().map(key).collect())).or_default().merge(&tally);
-    }
-    Ok(())
-}
-
-/// Everything one question is asked with.
-#[derive(Clone)]
-pub(super) struct Asking {
-    pub(super) context: SessionContext,
-    pub(super) tables: Arc<dyn Tables>,
-}
-
-impl Asking {
-    pub(super) async fn tally(&self, terms: &Terms, grouping: Grouping, served: &mut Served) -> Result<Tallies, QueryError> {
-        let (tallies, from) = tally(&self.context, &*self.tables, terms, &grouping).await?;
-        // The coarsest of all: "daily" says that edges came from finer forms.
-        *served = match (*served, from) {
-            (Served::Daily, _) | (_, Served::Daily) => Served::Daily,
-            (Served::Hourly, _) | (_, Served::Hourly) => Served::Hourly,
-            (Served::Raw, Served::Raw) => Served::Raw,
-        };
-        Ok(tallies)
-    }
 }

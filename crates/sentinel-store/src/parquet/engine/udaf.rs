@@ -7,9 +7,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, DictionaryArray, StringArray, UInt64Array};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int32Type, UInt64Type};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Float64Type, UInt64Type};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::function::AccumulatorArgs;
@@ -18,6 +17,7 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 
+use super::texts::Texts;
 use crate::sketch::{DistinctSketch, LatencySketch, NotASketch};
 
 /// Every aggregate of this file.
@@ -131,21 +131,17 @@ impl AggregateUDFImpl for Sketching {
 
 /// A sketch, as aggregates see it.
 trait Sketch: Default + Debug + Send + 'static {
-    fn read(bytes: &[u8]) -> Result<Self, NotASketch>;
     fn write(&self) -> Vec<u8>;
-    fn add(&mut self, other: &Self);
+    fn add(&mut self, bytes: &[u8]) -> Result<(), NotASketch>;
     fn heap(&self) -> usize;
 }
 
 impl Sketch for LatencySketch {
-    fn read(bytes: &[u8]) -> Result<Self, NotASketch> {
-        Self::from_bytes(bytes)
-    }
     fn write(&self) -> Vec<u8> {
         self.to_bytes()
     }
-    fn add(&mut self, other: &Self) {
-        self.merge(other);
+    fn add(&mut self, bytes: &[u8]) -> Result<(), NotASketch> {
+        self.merge_bytes(bytes)
     }
     fn heap(&self) -> usize {
         self.heap_bytes()
@@ -153,14 +149,11 @@ impl Sketch for LatencySketch {
 }
 
 impl Sketch for DistinctSketch {
-    fn read(bytes: &[u8]) -> Result<Self, NotASketch> {
-        Self::from_bytes(bytes)
-    }
     fn write(&self) -> Vec<u8> {
         self.to_bytes()
     }
-    fn add(&mut self, other: &Self) {
-        self.merge(other);
+    fn add(&mut self, bytes: &[u8]) -> Result<(), NotASketch> {
+        self.merge_bytes(bytes)
     }
     fn heap(&self) -> usize {
         self.heap_bytes()
@@ -205,9 +198,9 @@ fn add_latencies(sketches: &mut [LatencySketch], values: &[ArrayRef], rows: Rows
 }
 
 fn add_values(sketches: &mut [DistinctSketch], values: &[ArrayRef], rows: Rows<'_>) -> Result<()> {
-    let texts = values.iter().map(Texts::of).collect::<Result<Vec<_>>>()?;
+    let texts = values.iter().map(Texts::of).collect::<Result<Vec<_>, _>>()?;
     for (row, group) in rows.iter() {
-        sketches[group].insert_tuple(texts.iter().map(|texts| texts.at(row)));
+        sketches[group].insert_tuple(texts.iter().map(|texts| texts.at(row).as_bytes()));
     }
     Ok(())
 }
@@ -216,7 +209,7 @@ fn add_sketches<S: Sketch>(sketches: &mut [S], values: &[ArrayRef], rows: Rows<'
     let values = values[0].as_binary::<i32>();
     for (row, group) in rows.iter() {
         if values.is_valid(row) {
-            sketches[group].add(&S::read(values.value(row)).map_err(external)?);
+            sketches[group].add(values.value(row)).map_err(external)?;
         }
     }
     Ok(())
@@ -224,31 +217,6 @@ fn add_sketches<S: Sketch>(sketches: &mut [S], values: &[ArrayRef], rows: Rows<'
 
 fn external(error: NotASketch) -> DataFusionError {
     DataFusionError::External(Box::new(error))
-}
-
-/// A column as texts; absent ones are empty.
-enum Texts {
-    Plain(StringArray),
-    Dictionary(DictionaryArray<Int32Type>, StringArray),
-}
-
-impl Texts {
-    fn of(array: &ArrayRef) -> Result<Self> {
-        if let Some(dictionary) = array.as_any().downcast_ref::<DictionaryArray<Int32Type>>() {
-            let values = cast(dictionary.values(), &DataType::Utf8)?;
-            return Ok(Self::Dictionary(dictionary.clone(), values.as_string().clone()));
-        }
-        Ok(Self::Plain(cast(array, &DataType::Utf8)?.as_string().clone()))
-    }
-
-    fn at(&self, row: usize) -> &[u8] {
-        let (texts, row) = match self {
-            Self::Plain(texts) => (texts, Some(row)),
-            Self::Dictionary(dictionary, texts) => (texts, dictionary.key(row)),
-        };
-        row.filter(|&row| texts.is_valid(row))
-            .map_or(&[], |row| texts.value(row).as_bytes())
-    }
 }
 
 /// Groups whose kind of sketch is not told.
