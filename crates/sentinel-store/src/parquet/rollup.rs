@@ -51,7 +51,7 @@ struct Sums {
 struct Groups {
     table: Table,
     keys: Vec<Ranks>,
-    groups: HashMap<(i64, Key), Sums>,
+    sums: HashMap<(i64, Key), Sums>,
 }
 
 /// Rolls up those `rows` of a batch of events.
@@ -145,7 +145,7 @@ impl Groups {
         Ok(Self {
             table,
             keys,
-            groups: HashMap::new(),
+            sums: HashMap::new(),
         })
     }
 
@@ -155,7 +155,7 @@ impl Groups {
 
     fn entry(&mut self, bucket: i64, key: Key) -> &mut Sums {
         let distincts = self.table.distincts().len();
-        self.groups.entry((bucket, key)).or_insert_with(|| Sums {
+        self.sums.entry((bucket, key)).or_insert_with(|| Sums {
             counts: [0; ROLLUP_SUMS.len()],
             latency: LatencySketch::default(),
             distinct: vec![DistinctSketch::default(); distincts],
@@ -165,7 +165,7 @@ impl Groups {
 
     /// The groups as rows, in order of namespace, bucket and the other keys.
     fn into_batch(self) -> Result<RecordBatch, ArrowError> {
-        let mut rows: Vec<_> = self.groups.into_iter().collect();
+        let mut rows: Vec<_> = self.sums.into_iter().collect();
         rows.sort_unstable_by_key(|((bucket, key), _)| (key[0], *bucket, *key));
         let time = |values: Vec<i64>| -> ArrayRef { Arc::new(TimestampNanosecondArray::from(values).with_timezone("+00:00")) };
         let mut columns = vec![time(rows.iter().map(|((bucket, _), _)| *bucket).collect())];

@@ -160,7 +160,9 @@ impl DistinctSketch {
     fn registers(&mut self) -> &mut [u8] {
         if let Form::Places(places) = &self.0 {
             let mut registers = vec![0; REGISTER_COUNT];
-            places.iter().for_each(|place| place.raise(&mut registers));
+            for place in places {
+                place.raise(&mut registers);
+            }
             self.0 = Form::Registers(registers);
         }
         match &mut self.0 {

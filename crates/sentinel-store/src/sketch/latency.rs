@@ -55,7 +55,9 @@ impl Buckets {
                             first,
                             counts: Vec::new(),
                         };
-                        few.into_iter().for_each(|(bucket, count)| self.add(bucket, count));
+                        for (bucket, count) in few {
+                            self.add(bucket, count);
+                        }
                     }
                 }
             },

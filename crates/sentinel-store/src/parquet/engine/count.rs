@@ -210,28 +210,28 @@ impl Counter {
     /// An empty counter of those groups that can be among the busiest. `None`: counts are too much alike to tell.
     pub(super) fn candidates(&self) -> Option<Self> {
         let mut events: Vec<u64> = self.sums.iter().map(|sums| sums.counts[0]).collect();
-        let last = self.most.checked_sub(1).filter(|last| *last < events.len())?;
-        let least = *events.select_nth_unstable_by(last, |a, b| b.cmp(a)).1;
+        let place = self.most.checked_sub(1).filter(|place| *place < events.len())?;
+        let least = *events.select_nth_unstable_by(place, |a, b| b.cmp(a)).1;
         if least <= self.taken_off {
             return None;
         }
-        let mut candidates = Self::new(self.grouping.clone(), u32::MAX, usize::MAX);
-        candidates.most = self.most;
+        let mut possible = Self::new(self.grouping.clone(), u32::MAX, usize::MAX);
+        possible.most = self.most;
         for (key, _) in self
             .keys
             .iter()
             .zip(&self.sums)
             .filter(|(_, sums)| sums.counts[0] + self.taken_off >= least)
         {
-            let ids = std::array::from_fn(|column| match (candidates.names.get_mut(column), self.names.get(column)) {
+            let ids = std::array::from_fn(|column| match (possible.names.get_mut(column), self.names.get(column)) {
                 (Some(mine), Some(theirs)) => mine.id(theirs.text(key.ids[column])),
                 _ => 0,
             });
-            candidates.group(Key { step: key.step, ids });
+            possible.group(Key { step: key.step, ids });
         }
-        candidates.closed = true;
-        candidates.names.iter_mut().for_each(|names| names.closed = true);
-        Some(candidates)
+        possible.closed = true;
+        possible.names.iter_mut().for_each(|names| names.closed = true);
+        Some(possible)
     }
 
     /// Adds what another of the same grouping has counted.

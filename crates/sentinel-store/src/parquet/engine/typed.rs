@@ -86,8 +86,9 @@ impl Asking {
             .collect();
         let mut counters = self.pass(terms, &jobs, empty).await?;
         if !counters.iter().all(Counter::is_exact) {
-            jobs.iter_mut()
-                .for_each(|job| job.groupings.retain(|at| !counters[*at].is_exact()));
+            for job in &mut jobs {
+                job.groupings.retain(|at| !counters[*at].is_exact());
+            }
             let candidates = counters.iter().map(|counter| {
                 if counter.is_exact() {
                     return Ok(counter.clone());

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::Timestamp;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use tokio::time::Instant;
 
@@ -69,7 +70,7 @@ fn table(folder: &Path, events: u64) -> String {
             file.1 + reader.metadata().file_metadata().num_rows(),
             file.2 + 1,
         );
-        for column in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        for column in reader.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns) {
             let sum = columns.entry(format!("{name}.{}", column.column_path())).or_default();
             *sum = (
                 sum.0 + column.compressed_size(),
