@@ -155,7 +155,8 @@ broker() {
         cat <&4 || true
         kill -KILL "$java" || true
         tail --pid="$java" -f /dev/null
-        rm -rf "${folder:?}/$node" "$folder/$node.properties"
+        rm -rf "${folder:?}/$node" "$folder/$node.properties" "$folder/$node.log"
+        rmdir "$folder" || true
     ) >/dev/null 2>&1 3>&- &
     watch=$!
     trap 'kill -TERM "$java" 2>/dev/null || true' TERM INT

@@ -13,7 +13,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaResult;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::args::TailConfig;
 use super::client::{ConnectError, io_error, settings};
@@ -27,6 +27,10 @@ const LOOK: BatchLimit = BatchLimit { events: 1, bytes: 1 };
 /// The longest a poll may be missing before the group takes our partitions: the thread polls many times a second.
 const POLL_PAUSE_MAX: Duration = Duration::from_mins(5);
 
+/// The longest a caller waits for a commit. The commit itself may still succeed: it is left to end, and no second one goes beside it.
+const COMMIT_WAIT_MAX: Duration = Duration::from_secs(10);
+
+type Moving = task::JoinHandle<KafkaResult<Outcome>>;
 type Clock = Box<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Reads events as a member of a group: its partitions are shared among all processes of the group, and move when one comes or goes.
@@ -42,7 +46,9 @@ pub struct KafkaTail {
     /// A lease that is not handed out yet.
     draft: Option<Draft>,
     /// Its claim, on its way.
-    claiming: Option<task::JoinHandle<KafkaResult<Outcome>>>,
+    claiming: Option<Moving>,
+    /// A commit, on its way.
+    settling: Option<Moving>,
     clock: Clock,
 }
 
@@ -86,6 +92,7 @@ impl KafkaTail {
             turn: 0,
             draft: None,
             claiming: None,
+            settling: None,
             clock: Box::new(clock),
         })
     }
@@ -144,14 +151,11 @@ impl KafkaTail {
         let outcome = if draft.cut.claim == Claim::Known {
             Ok(Outcome::Done)
         } else {
-            let group = &self.group;
-            let claiming = self.claiming.get_or_insert_with(|| {
-                let group = Arc::clone(group);
-                task::spawn_blocking(move || group.commit(number, epoch, 0))
-            });
-            let outcome = claiming.await;
-            self.claiming = None;
-            outcome.map_err(|error| TailError::Unavailable(io::Error::other(error)))?
+            if self.claiming.is_none() {
+                let group = Arc::clone(&self.group);
+                self.claiming = Some(task::spawn_blocking(move || group.commit(number, epoch, 0)));
+            }
+            answer(&mut self.claiming).await?
         };
         let ours = self.group.lock().ours(number, epoch).is_some();
         match outcome {
@@ -203,11 +207,14 @@ impl EventTail for KafkaTail {
         let outcome = match epoch {
             None => Outcome::Gone,
             Some(epoch) => {
+                if self.settling.is_some() {
+                    // Of an earlier call that did not wait for it.
+                    let _earlier = answer(&mut self.settling).await?;
+                }
                 let group = Arc::clone(&self.group);
-                let committed = task::spawn_blocking(move || group.commit(partition, epoch, end)).await;
-                committed
-                    .map_err(|error| TailError::Unavailable(io::Error::other(error)))?
-                    .map_err(|error| TailError::Unavailable(io_error(error)))?
+                self.settling = Some(task::spawn_blocking(move || group.commit(partition, epoch, end)));
+                let committed = answer(&mut self.settling).await?;
+                committed.map_err(|error| TailError::Unavailable(io_error(error)))?
             }
         };
         if outcome == Outcome::Gone {
@@ -256,6 +263,17 @@ impl Drop for KafkaTail {
             tracing::error!("the thread of the kafka group panicked");
         }
     }
+}
+
+/// Waits for a commit on its way, which stays there when the wait is dropped or too long.
+async fn answer(moving: &mut Option<Moving>) -> Result<KafkaResult<Outcome>, TailError> {
+    let Some(running) = moving else { return Ok(Ok(Outcome::Gone)) };
+    let fault = |source: io::Error| TailError::Unavailable(source);
+    let ended = timeout(COMMIT_WAIT_MAX, running)
+        .await
+        .map_err(|_| fault(io::ErrorKind::TimedOut.into()))?;
+    *moving = None;
+    ended.map_err(|error| fault(io::Error::other(error)))
 }
 
 fn consumer(config: &TailConfig, group: &Arc<Group>) -> Result<group::Consumer, ConnectError> {

@@ -85,6 +85,13 @@ pub struct TailConfig {
     pub(crate) fetch_bytes_max: usize,
 }
 
+impl ConnectionConfig {
+    /// Name of the topic of events.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+}
+
 impl AppenderConfig {
     /// The brokers and topics of these settings, for others that use the same.
     pub fn connection(&self) -> &ConnectionConfig {

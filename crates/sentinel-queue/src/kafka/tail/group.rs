@@ -115,11 +115,13 @@ impl Group {
 
     /// Commits a partition up to `end` (or what is committed already) with the claims as they are now. Blocks until answered.
     pub(super) fn commit(&self, number: u32, epoch: u64, end: u64) -> KafkaResult<Outcome> {
+        // Held longer than the lock: whoever drops the last of them closes it, which calls back for the same lock.
+        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else {
+            return Ok(Outcome::Gone);
+        };
         let _committing = lock(&self.committing);
-        let (Some(consumer), Some((end, metadata))) = (
-            self.consumer.get().and_then(Weak::upgrade),
-            self.lock().ours(number, epoch).map(|held| held.partition.would_commit(end)),
-        ) else {
+        let wanted = self.lock().ours(number, epoch).map(|held| held.partition.would_commit(end));
+        let Some((end, metadata)) = wanted else {
             return Ok(Outcome::Gone);
         };
         let mut position = TopicPartitionList::with_capacity(1);
@@ -340,7 +342,7 @@ pub(super) fn look_after(group: &Group, consumer: Arc<Consumer>) {
             asked = Some(Instant::now());
         }
     }
-    // The queues hold the consumer; the last holder closes it, which leaves the group.
+    // The queues hold the consumer, and so does a commit on its way; the last holder closes it, which leaves the group.
     let held = std::mem::take(&mut group.lock().held);
     drop(held);
     drop(consumer);
