@@ -16,6 +16,7 @@ use crate::classify::Ending;
 use crate::endpoint::{EndpointEdit, Fed};
 use crate::exchange::Exchange;
 use crate::list::{ListFilter, Unreadable};
+use crate::tools::Tap;
 use crate::upstream::Lease;
 
 /// Why an answer breaks off on its way through.
@@ -61,6 +62,8 @@ struct Passing {
     stop: Option<BoxFuture<'static, Option<&'static str>>>,
     /// Looks at the first event of a stream that may be a legacy one.
     endpoint: Option<EndpointEdit>,
+    /// Reads which tools the server lists.
+    tap: Option<Tap>,
     /// Shortens lists to what the caller may use.
     lists: Option<ListFilter>,
     over: bool,
@@ -92,6 +95,7 @@ impl AnswerBody {
             body: theirs.body,
             lease: theirs.lease,
             endpoint: exchange.may_name_endpoint().then(EndpointEdit::default),
+            tap: exchange.tap(),
             lists: exchange.list_filter(),
             exchange,
             idle_max,
@@ -165,7 +169,7 @@ impl Passing {
             }
             Poll::Ready(None) => {
                 self.over = true;
-                self.lease.done();
+                self.complete();
                 Poll::Ready(self.exchange.last_words(Ending::Complete).map(|words| Ok(Frame::data(words))))
             }
             Poll::Pending => self.poll_idle(context),
@@ -176,6 +180,11 @@ impl Passing {
     fn poll_theirs(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerFault>>> {
         loop {
             let next = ready!(Pin::new(&mut self.body).poll_frame(context));
+            if let (Some(tap), Some(Ok(frame))) = (&mut self.tap, &next)
+                && let Some(bytes) = frame.data_ref()
+            {
+                tap.feed(bytes);
+            }
             if !self.is_edited() {
                 return Poll::Ready(next.map(|frame| frame.map_err(|error| AnswerFault::Upstream(error.into()))));
             }
@@ -195,6 +204,14 @@ impl Passing {
                 Ok(bytes) => Some(Ok(Frame::data(bytes))),
                 Err(Unreadable) => Some(Err(AnswerFault::List)),
             });
+        }
+    }
+
+    /// The server's last byte has come.
+    fn complete(&mut self) {
+        self.lease.done();
+        if let Some(tap) = self.tap.take() {
+            self.exchange.sees_tools(tap);
         }
     }
 
@@ -259,7 +276,7 @@ impl Drop for Passing {
         // A body of known length is dropped after its last byte without being asked for more.
         if self.body.is_end_stream() {
             self.exchange.ends(Ending::Complete);
-            self.lease.done();
+            self.complete();
         }
     }
 }

@@ -57,9 +57,8 @@ fn clear(exchange: &Exchange, head: &request::Parts, inspected: &Inspection<'_>)
         Err(InspectFault::NotJson) => Err(unclear(PARSE_ERROR, "the body is not JSON")),
         Err(InspectFault::Unclear(why)) => Err(unclear(INVALID_REQUEST, why)),
         Ok(None) if head.method == Method::POST => Err(unclear(INVALID_REQUEST, "the body is empty")),
-        Ok(None) => Ok(()),
         Ok(Some(Inspected::One(message))) if exchange.era() == Some(Era::Modern) => agree(&head.headers, message),
-        Ok(Some(Inspected::One(_))) => Ok(()),
+        Ok(None | Some(Inspected::One(_))) => Ok(()),
         Ok(Some(Inspected::Batch(messages))) => {
             let said = head.headers.get(PROTOCOL_VERSION).map(HeaderValue::as_bytes);
             if said.is_some_and(|said| said != BATCHES.as_bytes()) {
@@ -148,16 +147,17 @@ fn decide(exchange: &mut Exchange, target: Target<'_>, arguments: Arguments<'_>)
         claims: exchange.caller.claims(),
         presented: exchange.caller.presented(),
         last_used: None,
-        definition: None,
+        definition: exchange.definition(),
     };
     let Some(mut verdict) = exchange.policy.decide(call, now) else {
         return Ok(());
     };
     let wait = charge(exchange, &verdict);
     if let Err(_wait) = wait {
-        match &mut verdict.shadow {
-            Some(shadow) => (shadow.decision, shadow.reason) = (Decision::Deny, Reason::RateExceeded),
-            None => (verdict.decision, verdict.reason) = (Decision::Deny, Reason::RateExceeded),
+        if let Some(shadow) = &mut verdict.shadow {
+            (shadow.decision, shadow.reason) = (Decision::Deny, Reason::RateExceeded);
+        } else {
+            (verdict.decision, verdict.reason) = (Decision::Deny, Reason::RateExceeded);
         }
     }
     exchange.notes_verdict(&verdict);

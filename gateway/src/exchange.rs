@@ -26,6 +26,7 @@ use crate::scan::{Found, JsonScan, SseScan, same_id};
 use crate::sessions::{SessionFacts, SessionKey};
 use crate::standing::Standing;
 use crate::text::{bounded, header_text};
+use crate::tools::Tap;
 
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -190,7 +191,11 @@ impl Exchange {
     fn note_target(&mut self, method: &str, message: &Message<'_>) {
         let params = &message.params;
         match method {
-            "tools/call" => self.payload.tool_name = params.name.as_deref().map(text),
+            "tools/call" => {
+                self.payload.tool_name = params.name.as_deref().map(text);
+                let definition = params.name.as_deref().and_then(|name| self.site.state.definitions.of(name));
+                self.payload.tool_schema_hash = definition.map(|hash| hash.to_string());
+            }
             "prompts/get" => self.payload.prompt_name = params.name.as_deref().map(text),
             "resources/read" | "resources/subscribe" | "resources/unsubscribe" | "resources/directory/read" => {
                 self.payload.resource_uri = params.uri.as_deref().map(long_text);
@@ -247,6 +252,11 @@ impl Exchange {
 
     pub(crate) fn rpc_method(&self) -> Option<&str> {
         self.payload.rpc_method.as_deref()
+    }
+
+    /// Hash of the called tool's definition as last listed.
+    pub(crate) fn definition(&self) -> Option<&str> {
+        self.payload.tool_schema_hash.as_deref()
     }
 
     pub(crate) fn notes_decision(&mut self, decision: Decision, reason: &str) {
@@ -331,6 +341,47 @@ impl Exchange {
         let has_cache = self.payload.era == Some(Era::Modern);
         self.needs_filter()
             .then(|| ListFilter::new(shape, Arc::clone(&self.policy), self.caller.clone(), now, has_cache))
+    }
+
+    /// What reads which tools the server lists.
+    pub(crate) fn tap(&self) -> Option<Tap> {
+        let is_read = !matches!(self.scan, Scan::Unread) && self.rpc_method() == Some("tools/list");
+        is_read.then(|| Tap::new(self.is_sse()))
+    }
+
+    /// The server has listed these. A tool that is not what it was is an event of its own.
+    pub(crate) fn sees_tools(&self, tap: Tap) {
+        for change in self.site.state.definitions.take_in(&tap.tools()) {
+            let route = &self.site.route;
+            tracing::warn!(
+                server = route.server,
+                namespace = route.namespace,
+                tool = change.tool,
+                before = &*change.before,
+                now = &*change.now,
+                "the definition of a tool changed"
+            );
+            if route.recording == Recording::Off {
+                continue;
+            }
+            let attributes = [("change", "tool_changed"), ("previous_schema_hash", &change.before)];
+            let payload = Payload {
+                tool_name: Some(text(&change.tool)),
+                tool_schema_hash: Some(change.now.to_string()),
+                attributes: attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+                ..Payload::default()
+            };
+            self.shared.recorder.record(Draft {
+                importance: Importance::Kept,
+                timestamp: Timestamp::from_nanos(self.shared.clock.unix_ns()),
+                site: Arc::clone(&self.site),
+                event_type: "mcp.list",
+                trace_id: domain::TraceId::from_bytes(*self.trace.trace_id.as_bytes()),
+                span_id: domain::SpanId::from_bytes(*self.trace.span_id.as_bytes()),
+                parent_span_id: self.parent,
+                payload: Box::new(payload),
+            });
+        }
     }
 
     /// Stands in for a list that could not be read.

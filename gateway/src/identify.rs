@@ -71,7 +71,7 @@ pub(crate) fn identify(policy: &Policy, headers: &HeaderMap) -> Result<Caller, B
         AuthMode::OAuth | AuthMode::Mtls => {
             let problem = Problem::unavailable(
                 "this gateway cannot check callers in the way that its policy asks for",
-                std::time::Duration::from_secs(60),
+                std::time::Duration::from_mins(1),
             );
             Err(Refusal::denied("identity_unsupported", problem))
         }
@@ -88,7 +88,7 @@ fn by_headers(policy: &Policy, headers: &HeaderMap) -> Result<Caller, Box<Refusa
             return Err(Refusal::denied("identity_mismatch", problem));
         }
     }
-    let named = |name: &HeaderName| headers.get(name).and_then(header_text);
+    let text = |name: &HeaderName| headers.get(name).and_then(header_text);
     let mut session = headers
         .get(&names.session)
         .filter(|value| !value.as_bytes().trim_ascii().is_empty())
@@ -97,9 +97,9 @@ fn by_headers(policy: &Policy, headers: &HeaderMap) -> Result<Caller, Box<Refusa
         session.set_sensitive(true);
     }
     Ok(Caller {
-        human: named(&names.human),
-        agent: named(&names.agent),
-        team: named(&names.team),
+        human: text(&names.human),
+        agent: text(&names.agent),
+        team: text(&names.team),
         session,
         ..Caller::default()
     })

@@ -46,6 +46,10 @@ impl Message<'_> {
 
 /// What a body holds.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack while a request is judged, and nearly always is one message"
+)]
 pub(crate) enum Inspected<'a> {
     One(Message<'a>),
     /// An array of messages, at least one, which only revision 2025-03-26 knows.

@@ -33,6 +33,7 @@ mod sessions;
 mod standing;
 mod status;
 mod text;
+mod tools;
 mod upstream;
 
 pub use answer::{AnswerBody, AnswerFault};

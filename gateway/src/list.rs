@@ -129,17 +129,14 @@ impl Rules {
             .split(|byte| matches!(byte, b'\n' | b'\r'))
             .filter(|line| !line.is_empty())
         {
-            match line.strip_prefix(b"data:") {
-                Some(text) => {
-                    if !data.is_empty() {
-                        data.push(b'\n');
-                    }
-                    data.extend_from_slice(text.strip_prefix(b" ").unwrap_or(text));
+            if let Some(text) = line.strip_prefix(b"data:") {
+                if !data.is_empty() {
+                    data.push(b'\n');
                 }
-                None => {
-                    others.extend_from_slice(line);
-                    others.push(b'\n');
-                }
+                data.extend_from_slice(text.strip_prefix(b" ").unwrap_or(text));
+            } else {
+                others.extend_from_slice(line);
+                others.push(b'\n');
             }
         }
         // Without data it is nothing to its reader, or only an id.

@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(rates.take(&"bob", rate, start), Ok(()), "another has a count of its own");
         assert_eq!(rates.take(&"alice", rate, start + Duration::from_millis(500)), Ok(()));
         assert!(rates.take(&"alice", rate, start + Duration::from_millis(600)).is_err());
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
         assert_eq!((0..10).filter(|_| rates.take(&"alice", rate, later).is_ok()).count(), 4);
     }
 

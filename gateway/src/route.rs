@@ -13,6 +13,7 @@ use service_kit::error::Chain;
 
 use crate::metrics::SiteMetrics;
 use crate::policy::PolicyCell;
+use crate::tools::Definitions;
 use crate::upstream::Upstream;
 
 /// Paths that legacy servers name for posting to are reached below this one.
@@ -127,6 +128,7 @@ pub(crate) struct SiteState {
     away: AtomicBool,
     /// Paths that the server named for posting to.
     announced: Mutex<VecDeque<String>>,
+    pub(crate) definitions: Definitions,
 }
 
 impl RouteTable {
@@ -343,6 +345,7 @@ impl SiteState {
             upstream: Arc::new(Upstream::new(address)),
             away: AtomicBool::new(false),
             announced: Mutex::default(),
+            definitions: Definitions::default(),
         }
     }
 }

@@ -16,13 +16,13 @@ fn document(idle_timeout: &str, revoked: bool) -> Document {
     Document::parse(document.to_string().as_bytes()).unwrap().0
 }
 
-fn reason(cell: &PolicyCell, seconds: i64) -> Reason {
+fn reason(policies: &PolicyCell, seconds: i64) -> Reason {
     let call = Call {
         presented: Presented::Header("secret"),
         ..Call::of(Target::Tool("list"))
     };
     let now = Timestamp::from_seconds(1_800_000_000 + seconds);
-    cell.current().decide(call, now).unwrap().reason
+    policies.current().decide(call, now).unwrap().reason
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A server with a policy: what is refused, how the client is told, and what the event says.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{Setup, channel, soon, whole};
+use crate::support::{Setup, endless, soon, whole};
 
 const TOKEN: &str = "mcps_alice_secret";
 
@@ -48,6 +48,8 @@ pub(crate) fn parsed(document: &Value) -> Document {
 struct Governed {
     setup: Setup,
     asked: Arc<AtomicUsize>,
+    /// What the description of `list` says.
+    description: Arc<Mutex<String>>,
 }
 
 impl Governed {
@@ -57,12 +59,18 @@ impl Governed {
 
     fn with(limits: GatewayLimits, document: &Value) -> Self {
         let asked = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&asked);
+        let description = Arc::new(Mutex::new("lists".to_owned()));
+        let (counted, described) = (Arc::clone(&asked), Arc::clone(&description));
         let setup = Setup::with(limits, move |request| {
             counted.fetch_add(1, Ordering::SeqCst);
-            async move { answer(request).await }.boxed()
+            let description = described.lock().unwrap().clone();
+            async move { answer(request, &description).await }.boxed()
         });
-        let governed = Self { setup, asked };
+        let governed = Self {
+            setup,
+            asked,
+            description,
+        };
         governed.apply(document);
         governed
     }
@@ -91,15 +99,9 @@ impl Governed {
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Response<crate::support::Body> {
+async fn answer(request: Request<Incoming>, description: &str) -> Response<crate::support::Body> {
     if request.method() == Method::GET {
-        let (sender, body) = channel();
-        sender.send(Ok(": open\n\n".into())).await.unwrap();
-        tokio::spawn(async move { sender.closed().await });
-        return Response::builder()
-            .header("content-type", "text/event-stream")
-            .body(body)
-            .unwrap();
+        return endless(": open\n\n");
     }
     let headers: Value = request
         .headers()
@@ -111,7 +113,7 @@ async fn answer(request: Request<Incoming>) -> Response<crate::support::Body> {
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
     let result = match message["method"].as_str() {
-        Some("tools/list") => json!({"tools": [{"name": "refund"}, {"name": "list", "inputSchema": {"type": "object"}}]}),
+        Some("tools/list") => json!({"tools": [{"name": "refund"}, {"name": "list", "description": description}]}),
         _ => json!({ "headers": headers }),
     };
     crate::support::json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string())
@@ -317,7 +319,7 @@ async fn lists_show_what_the_caller_may_use() {
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
     let (_, head, body) = governed.post(&[ALICE], list).await;
     let tools = &body["result"]["tools"];
-    assert_eq!(tools, &json!([{"name": "list", "inputSchema": {"type": "object"}}]));
+    assert_eq!(tools, &json!([{"name": "list", "description": "lists"}]));
     assert_eq!(head["cache-control"], "private");
     let (_, _, body) = governed.post(&[("x-mcp-human-id", "bob")], list).await;
     assert_eq!(body["result"]["tools"], json!([]));
@@ -373,7 +375,7 @@ async fn rates_hold_for_each_caller_and_each_grant() {
     let limits = GatewayLimits {
         caller_rate: Some(Rate {
             calls: 3,
-            per: Duration::from_secs(3_600),
+            per: Duration::from_hours(1),
         }),
         ..GatewayLimits::default()
     };
@@ -410,4 +412,26 @@ async fn refusals_can_be_told_by_status() {
     let governed = Governed::with(limits, &document());
     let (status, _, body) = governed.post(&[ALICE], call("refund")).await;
     assert_eq!((status, &body["error"]), (403, &json!("side_effect_not_allowed")));
+}
+
+#[tokio::test]
+async fn a_tool_that_changes_is_told_and_refused_where_it_is_pinned() {
+    let governed = Governed::new(&document());
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    governed.post(&[ALICE], list).await;
+    governed.post(&[ALICE], call("list")).await;
+    let pin = governed.setup.events(2).await[1].payload.tool_schema_hash.clone().unwrap();
+    let mut pinned = document();
+    pinned["tools"][0]["pin"] = json!(pin);
+    governed.apply(&pinned);
+    assert!(governed.post(&[ALICE], call("list")).await.2["error"].is_null());
+    "now does what its author wants".clone_into(&mut governed.description.lock().unwrap());
+    governed.post(&[ALICE], list).await;
+    let (_, _, body) = governed.post(&[ALICE], call("list")).await;
+    assert_eq!(body["error"]["data"]["reason"], "tool_changed");
+    let events = governed.setup.events(4).await;
+    let change = events.iter().find(|event| event.event_type == "mcp.list").unwrap();
+    assert_eq!(change.payload.tool_name.as_deref(), Some("list"));
+    assert_eq!(change.payload.attributes["previous_schema_hash"], pin);
+    assert_ne!(change.payload.tool_schema_hash.as_deref(), Some(pin.as_str()));
 }

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use domain::Outcome;
 use futures::FutureExt as _;
-use http::{Method, Response};
+use http::Method;
 use http_body_util::BodyExt as _;
 
-use crate::support::{Setup, answer, channel, soon, until};
+use crate::support::{Setup, answer, endless, soon, until};
 
 const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"refund"}}"#;
 
@@ -19,18 +19,7 @@ async fn what_the_server_names_leads_through_the_gateway_and_nowhere_else() {
                     assert_eq!(request.uri().query(), Some("s=1"));
                     answer(202, "text/plain", "Accepted")
                 }
-                "/mcp" => {
-                    let (sender, body) = channel();
-                    sender
-                        .send(Ok("event: endpoint\r\ndata: /messages?s=1\r\n\r\n".into()))
-                        .await
-                        .unwrap();
-                    tokio::spawn(async move { sender.closed().await });
-                    Response::builder()
-                        .header("content-type", "text/event-stream")
-                        .body(body)
-                        .unwrap()
-                }
+                "/mcp" => endless("event: endpoint\r\ndata: /messages?s=1\r\n\r\n"),
                 below_its_own => {
                     assert_eq!(below_its_own, "/mcp/.endpoint/admin");
                     answer(404, "text/plain", "none")
@@ -66,9 +55,10 @@ async fn what_the_server_names_leads_through_the_gateway_and_nowhere_else() {
     assert_eq!(event.payload.outcome, Some(Outcome::Ok), "the answer comes on the stream");
     assert_eq!(event.payload.attributes["answer"], "elsewhere");
     drop(stream);
-    until("the stream's event", || match setup.recorder.drain(1).pop() {
-        Some(event) => Ok(assert_eq!(event.payload.outcome, Some(Outcome::Ok))),
+    let outcome = until("the stream's event", || match setup.recorder.drain(1).pop() {
+        Some(event) => Ok(event.payload.outcome),
         None => Err("none".to_owned()),
     })
     .await;
+    assert_eq!(outcome, Some(Outcome::Ok));
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::Event;
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use gateway::{Gateway, GatewayLimits, Recorder, RecorderLimits, Route, RouteTable};
 use http::{Method, Request, Response};
@@ -55,6 +56,16 @@ pub(crate) fn channel() -> (mpsc::Sender<Result<Bytes, std::io::Error>>, Body) {
         Some((next.map(Frame::data), receiver))
     });
     (sender, StreamBody::new(frames).boxed_unsync())
+}
+
+/// A stream that begins like this and stays open.
+pub(crate) fn endless(first: &'static str) -> Response<Body> {
+    let first = futures::stream::iter([Ok(Frame::data(Bytes::from_static(first.as_bytes())))]);
+    let body = StreamBody::new(first.chain(futures::stream::pending())).boxed_unsync();
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(body)
+        .unwrap()
 }
 
 pub(crate) fn answer(status: u16, content_type: &str, body: impl Into<Bytes>) -> Response<Body> {
