@@ -16,6 +16,8 @@ mod ledger;
 mod metrics;
 mod outlet;
 mod pipeline;
+#[cfg(feature = "cluster")]
+pub mod service;
 mod status;
 mod window;
 
