@@ -1,4 +1,4 @@
-//! Bearer tokens of an OpenID Connect provider instead of ingest keys.
+//! Bearer tokens of an identity provider (OIDC) instead of ingest keys.
 //!
 //! A token opens ingest when the provider signed it with an asymmetric key that it publishes, it names our issuer and our audience, it is
 //! not over, and its claim names namespaces. Everything is refused that does not say all of this, and nothing in a token decides how

@@ -16,7 +16,7 @@ pub(super) struct Key {
     kid: Option<String>,
     /// What may be verified with it: of its kind, or only what the provider says.
     algorithms: Vec<Algorithm>,
-    pub(super) key: DecodingKey,
+    pub(super) verifier: DecodingKey,
 }
 
 impl std::fmt::Debug for Key {
@@ -63,7 +63,7 @@ fn usable(jwk: &Jwk) -> Option<Key> {
     }
     Some(Key {
         kid: jwk.common.key_id.clone(),
-        key: DecodingKey::from_jwk(jwk).ok().filter(|_| !algorithms.is_empty())?,
+        verifier: DecodingKey::from_jwk(jwk).ok().filter(|_| !algorithms.is_empty())?,
         algorithms,
     })
 }

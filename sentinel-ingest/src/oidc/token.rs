@@ -101,7 +101,7 @@ impl Rules {
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_aud = false;
-        let claims: Claims = jsonwebtoken::decode(token, &key.key, &validation)
+        let claims: Claims = jsonwebtoken::decode(token, &key.verifier, &validation)
             .map_err(|_| TokenFault::Signature)?
             .claims;
         if claims.iss.as_ref().and_then(Value::as_str) != Some(&self.issuer) {

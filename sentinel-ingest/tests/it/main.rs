@@ -5,5 +5,6 @@ mod bodies;
 mod harness;
 mod keys;
 mod limits;
+#[cfg(test)]
 mod otlp;
 mod service;

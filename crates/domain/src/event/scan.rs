@@ -4,6 +4,11 @@
 //! anything else, right or wrong, it gives up, and [`Draft`]'s general reader judges from the beginning. So there is one judge
 //! of what is wrong and how that is said; what is read here must only equal what that one reads, which a property test checks.
 
+#![expect(
+    clippy::option_option,
+    reason = "the outer one says whether the general reader is to look, the inner one whether there is a value"
+)]
+
 use std::str::FromStr;
 
 use super::WIRE_VERSION;

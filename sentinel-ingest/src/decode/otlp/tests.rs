@@ -44,7 +44,10 @@ fn request(spans: Vec<Span>) -> ExportTraceServiceRequest {
     }
 }
 
-fn read(body: &[u8], wire: Wire) -> Result<Vec<(usize, Result<Draft, EventFault>)>, BodyFault> {
+/// Drafts and faults with their places.
+type Seen = Vec<(usize, Result<Draft, EventFault>)>;
+
+fn read(body: &[u8], wire: Wire) -> Result<Seen, BodyFault> {
     let drafts = Drafts::split(body, Telemetry::Spans, wire, 10, 1 << 10)?;
     let mut seen = Vec::new();
     drafts.each(|index, draft| seen.push((index, draft)));

@@ -34,40 +34,45 @@ fn messages(bytes: &[u8], wanted: u64) -> impl Iterator<Item = Result<&[u8], Bod
     std::iter::from_fn(move || {
         loop {
             let bytes = rest.filter(|bytes| !bytes.is_empty())?;
-            match field(bytes) {
-                Some((number, value, after)) => {
-                    rest = Some(after);
-                    if let Some(message) = value.filter(|_| number == wanted) {
-                        return Some(Ok(message));
-                    }
-                }
-                None => {
-                    rest = None;
-                    let text = "the body is not a whole OTLP message in protobuf".to_owned();
-                    return Some(Err(BodyFault::Protobuf(text)));
-                }
+            let Some(found) = Field::first(bytes) else {
+                rest = None;
+                let text = "the body is not a whole OTLP message in protobuf".to_owned();
+                return Some(Err(BodyFault::Protobuf(text)));
+            };
+            rest = Some(found.rest);
+            if let Some(message) = found.value.filter(|_| found.number == wanted) {
+                return Some(Ok(message));
             }
         }
     })
 }
 
-/// A field's number, its bytes where it has a length, and what follows it.
-fn field(bytes: &[u8]) -> Option<(u64, Option<&[u8]>, &[u8])> {
-    let (tag, rest) = varint(bytes)?;
-    let number = tag >> 3;
-    let (value, rest) = match tag & 7 {
-        0 => (None, varint(rest)?.1),
-        1 => (None, rest.get(8..)?),
-        2 => {
-            let (length, rest) = varint(rest)?;
-            let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-            (Some(value), rest)
-        }
-        5 => (None, rest.get(4..)?),
-        // Groups were never in OTLP.
-        _ => return None,
-    };
-    Some((number, value, rest))
+/// A field and what follows it.
+struct Field<'a> {
+    number: u64,
+    /// Its bytes where it has a length.
+    value: Option<&'a [u8]>,
+    rest: &'a [u8],
+}
+
+impl<'a> Field<'a> {
+    fn first(bytes: &'a [u8]) -> Option<Self> {
+        let (tag, rest) = varint(bytes)?;
+        let number = tag >> 3;
+        let (value, rest) = match tag & 7 {
+            0 => (None, varint(rest)?.1),
+            1 => (None, rest.get(8..)?),
+            2 => {
+                let (length, rest) = varint(rest)?;
+                let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+                (Some(value), rest)
+            }
+            5 => (None, rest.get(4..)?),
+            // Groups were never in OTLP.
+            _ => return None,
+        };
+        Some(Self { number, value, rest })
+    }
 }
 
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
