@@ -2,4 +2,6 @@
 
 pub mod gateway;
 pub mod ingest;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod standalone;

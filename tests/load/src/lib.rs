@@ -60,6 +60,9 @@ enum Command {
     Gateway(gateway::Args),
     /// Measure durable ingest beside the same server without a log
     Ingest(ingest::Args),
+    /// Measure appending to Kafka beside librdkafka alone
+    #[cfg(feature = "kafka")]
+    Kafka(bench::kafka::Args),
     /// Measure the standalone stack: throughput to queryable, memory, freshness, size
     Pipeline(standalone::PipelineArgs),
     /// Measure queries over many events, and starting with them
@@ -104,6 +107,8 @@ fn service_free(command: Command) -> ExitCode {
             }
             Command::Gateway(args) => gateway::measure(args).await,
             Command::Ingest(args) => ingest::measure(args).await,
+            #[cfg(feature = "kafka")]
+            Command::Kafka(args) => bench::kafka::measure(args).await,
             Command::Pipeline(args) => standalone::measure_pipeline(args).await,
             Command::Queries(args) => standalone::measure_queries(args).await,
             Command::Start(args) => standalone::measure_start(args).await,
