@@ -91,7 +91,7 @@ impl Config {
             stream: "mcp.events".to_owned(),
             placement: Placement::Single,
             insert_quorum: 0,
-            insert_time_max: Duration::from_secs(60),
+            insert_time_max: Duration::from_mins(1),
             query_time_max: Duration::from_secs(30),
             query_memory_bytes_max: 2 << 30,
             retention: None,

@@ -166,8 +166,9 @@ fn statement(link: &Link, terms: &Terms, grouping: &Grouping, limit: Option<u32>
     let order = match limit {
         // Ties are settled as they are everywhere: by the keys.
         Some(limit) => {
-            let keys: String = (0..grouping.keys.len()).map(|at| format!(", key{at}")).collect();
-            format!(" ORDER BY events DESC{keys} LIMIT {limit}")
+            let keys = (0..grouping.keys.len()).map(|at| format!("key{at}"));
+            let order: Vec<String> = ["events DESC".to_owned()].into_iter().chain(keys).collect();
+            format!(" ORDER BY {} LIMIT {limit}", order.join(", "))
         }
         None => format!(" LIMIT {}", GROUPS_MAX + 1),
     };
@@ -358,11 +359,12 @@ fn read(block: &Block, grouping: &Grouping, into: &mut Tallies) -> Result<(), Fa
         let texts = column::<String>(block, &format!("key{at}"))?;
         keys.iter_mut().zip(texts).for_each(|(keys, text)| keys.push(text));
     }
-    let mut latencies = match grouping.latencies {
-        true => column::<(Vec<u16>, Vec<u64>)>(block, "latency_map")?,
-        false => Vec::new(),
-    }
-    .into_iter();
+    let latencies = if grouping.latencies {
+        column::<(Vec<u16>, Vec<u64>)>(block, "latency_map")?
+    } else {
+        Vec::new()
+    };
+    let mut latencies = latencies.into_iter();
     let mut distinct = vec![Vec::with_capacity(grouping.distinct.len()); rows];
     for (at, kind) in grouping.distinct.iter().enumerate() {
         let sketches = distincts(block, &format!("distinct{at}"), *kind)?;

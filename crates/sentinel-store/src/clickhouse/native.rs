@@ -1,6 +1,6 @@
 //! `ClickHouse`'s Native format, as inserts send it: columns as they will lie in memory there, texts with few values as a dictionary
-//! made here. Measured against rows (`RowBinary`), the server takes in a block with dictionaries at some nine times the speed,
-//! because it looks each text up once per block and not once per row.
+//! made here. The server takes in a block with dictionaries several times faster than rows (`RowBinary`), because it looks each text
+//! up once per block and not once per row.
 //!
 //! A block is the count of columns and of rows, then each column: name, type, data. Numbers are little end first, counts and lengths
 //! are varints, an array is all its ends and then all its items. A dictionary column is: version 1, flags, the texts, a number per
@@ -51,7 +51,9 @@ impl BlockBytes {
         put_number(bytes, 1);
         put_number(bytes, OWN_DICTIONARY | width);
         put_number(bytes, texts.len() as u64);
-        texts.iter().for_each(|text| put(bytes, text));
+        for text in &texts {
+            put(bytes, text);
+        }
         put_number(bytes, keys.len() as u64);
         for key in keys {
             let key = key.to_le_bytes();

@@ -4,8 +4,10 @@
 //! known to be in, so a rollup has it exactly when one of its rows names an offset of the block, and one insert of a block into a
 //! rollup is in as a whole or not at all.
 
+use std::collections::HashSet;
+
 use super::blocks::{Block, Chain};
-use super::link::{Fault, quoted};
+use super::link::{Fault, column, quoted};
 use super::schema::{number, selection_of};
 use crate::InsertError;
 use crate::memory::now;
@@ -35,39 +37,47 @@ pub(super) async fn nothing_under_way(chain: &Chain<'_>, block: Block) -> Result
     Ok(())
 }
 
-/// Whether any rollup has a day of a block.
-pub(super) async fn any_rollup_has(chain: &Chain<'_>, block: Block, day: i32) -> Result<bool, Fault> {
-    for (hourly, daily) in FROM_EVENTS {
-        for rollup in [Some(hourly), daily].into_iter().flatten() {
-            if has(chain, rollup, block, day).await? {
-                return Ok(true);
-            }
+/// The rollups that have a block, with the days that they have of it.
+pub(super) async fn present(chain: &Chain<'_>, block: Block) -> Result<HashSet<(String, i32)>, Fault> {
+    let (partition, Block { first, end }) = (chain.partition, block);
+    let one = |rollup: &str| {
+        let table = chain.link.names.local(rollup);
+        format!(
+            "SELECT DISTINCT {} AS rollup, toInt32(toDate(bucket)) AS day FROM {table} WHERE \
+             arrayExists((p, o) -> p = {partition} AND o >= {first} AND o < {end}, latest.1, latest.2)",
+            quoted(rollup)
+        )
+    };
+    let rollups = FROM_EVENTS
+        .iter()
+        .flat_map(|(hourly, daily)| [Some(*hourly), *daily])
+        .flatten();
+    let sql = rollups.map(one).collect::<Vec<_>>().join(" UNION ALL ");
+    let mut present = HashSet::new();
+    for block in chain.link.ask_shard(partition, &sql).await? {
+        let (rollups, days) = (column::<String>(&block, "rollup")?, column::<i32>(&block, "day")?);
+        present.extend(rollups.into_iter().zip(days));
+    }
+    Ok(present)
+}
+
+/// Fills the rollups that do not have days of a block from its events, and tells all its ids once more.
+pub(super) async fn rollups(chain: &Chain<'_>, block: Block, days: &[i32]) -> Result<(), InsertError> {
+    ids(chain, block).await?;
+    let there = present(chain, block).await?;
+    let has = |there: &HashSet<(String, i32)>, rollup: &str, day: i32| there.contains(&(rollup.to_owned(), day));
+    let mut filled = false;
+    for (hourly, _) in FROM_EVENTS {
+        for &day in days.iter().filter(|day| !has(&there, hourly, **day)) {
+            fill(chain, hourly, block, day, None).await?;
+            filled = true;
         }
     }
-    Ok(false)
-}
-
-async fn has(chain: &Chain<'_>, rollup: &str, block: Block, day: i32) -> Result<bool, Fault> {
-    let (table, partition) = (chain.link.names.local(rollup), chain.partition);
-    let Block { first, end } = block;
-    let sql = format!(
-        "SELECT count() AS count FROM {table} WHERE toDate(bucket) = toDate({day}) AND \
-         arrayExists((p, o) -> p = {partition} AND o >= {first} AND o < {end}, latest.1, latest.2)"
-    );
-    Ok(number(&chain.link.ask_shard(partition, &sql).await?, "count")? > 0)
-}
-
-/// Fills the rollups that do not have a day of a block from its events, and tells all its ids once more.
-pub(super) async fn rollups(chain: &Chain<'_>, block: Block, day: i32) -> Result<(), InsertError> {
-    ids(chain, block, day).await?;
+    // Filling the hours fills their days.
+    let there = if filled { present(chain, block).await? } else { there };
     for (hourly, daily) in FROM_EVENTS {
-        // Filling the hours fills their days.
-        if !has(chain, hourly, block, day).await? {
-            fill(chain, hourly, block, day, None).await?;
-        }
-        if let Some(daily) = daily
-            && !has(chain, daily, block, day).await?
-        {
+        let Some(daily) = daily else { continue };
+        for &day in days.iter().filter(|day| !has(&there, daily, **day)) {
             fill(chain, daily, block, day, Some(hourly)).await?;
         }
     }
@@ -87,11 +97,11 @@ async fn fill(chain: &Chain<'_>, rollup: &str, block: Block, day: i32, hours: Op
         .filter(|key| selection.contains(&format!("{key},")))
         .collect();
     let sql = format!(
-        "INSERT INTO {} {} {selection} FROM {} AS event WHERE {} GROUP BY bucket, {}",
+        "INSERT INTO {} {} {selection} FROM {} AS event WHERE {} AND toDate(event.timestamp) = toDate({day}) GROUP BY bucket, {}",
         chain.link.names.local(rollup),
-        settings(chain, block, day),
+        settings(chain, block),
         chain.link.names.local("events"),
-        of_block(chain, block, day),
+        of_block(chain, block),
         grouped.join(", ")
     );
     tracing::warn!(
@@ -117,27 +127,25 @@ const KEYS: [&str; 8] = [
 ];
 
 /// An id that is told twice with one place is no repeat, so they are simply told again.
-async fn ids(chain: &Chain<'_>, block: Block, day: i32) -> Result<(), Fault> {
+async fn ids(chain: &Chain<'_>, block: Block) -> Result<(), Fault> {
     let sql = format!(
         "INSERT INTO {} {} SELECT UUIDToNum(id), now('UTC'), partition, offset FROM {} AS event WHERE {}",
         chain.link.names.local("event_ids"),
-        settings(chain, block, day),
+        settings(chain, block),
         chain.link.names.local("events"),
-        of_block(chain, block, day)
+        of_block(chain, block)
     );
     chain.link.run(chain.partition, &sql).await
 }
 
-fn of_block(chain: &Chain<'_>, block: Block, day: i32) -> String {
+fn of_block(chain: &Chain<'_>, block: Block) -> String {
     let (partition, Block { first, end }) = (chain.partition, block);
-    format!(
-        "event.partition = {partition} AND event.offset >= {first} AND event.offset < {end} AND toDate(event.timestamp) = toDate({day})"
-    )
+    format!("event.partition = {partition} AND event.offset >= {first} AND event.offset < {end}")
 }
 
 /// A token of its own: what is filled here was not there, whatever the server remembers.
-fn settings(chain: &Chain<'_>, block: Block, day: i32) -> String {
+fn settings(chain: &Chain<'_>, block: Block) -> String {
     let (stream, partition, Block { first, end }) = (&chain.link.config.stream, chain.partition, block);
-    let token = quoted(&format!("{stream}:{partition}:{first}-{end}:{day}{}", unlike_any()));
+    let token = quoted(&format!("{stream}:{partition}:{first}-{end}{}", unlike_any()));
     format!("SETTINGS async_insert = 0, insert_deduplicate = 1, insert_deduplication_token = {token}")
 }

@@ -140,8 +140,9 @@ async fn rows(asked: clickhouse::query::Query) -> Result<Rows, Fault> {
 fn type_word(kind: &str) -> &'static str {
     fn word(kind: &DataTypeNode) -> &'static str {
         match kind {
-            DataTypeNode::Nullable(inner) | DataTypeNode::LowCardinality(inner) => word(inner),
-            DataTypeNode::SimpleAggregateFunction(_, inner) => word(inner),
+            DataTypeNode::Nullable(inner)
+            | DataTypeNode::LowCardinality(inner)
+            | DataTypeNode::SimpleAggregateFunction(_, inner) => word(inner),
             DataTypeNode::String | DataTypeNode::FixedString(_) | DataTypeNode::UUID | DataTypeNode::Enum(..) => "text",
             DataTypeNode::Bool => "boolean",
             DataTypeNode::UInt8

@@ -1,5 +1,6 @@
 //! Inserting: cut into blocks of the [chain](super::blocks), without repeats of ids, one insert per UTC day.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -119,7 +120,7 @@ impl Writer {
 async fn catch_up(chain: &Chain<'_>, place: &mut Place) -> Result<(), Fault> {
     if let Some(last) = chain.last().await?
         && last.first >= place.head
-        && (place.open.is_none() || place.open.is_some_and(|open| open.first < last.first))
+        && place.open.is_none_or(|open| open.first < last.first)
         && last.end > place.head
     {
         place.head = last.first;
@@ -237,28 +238,23 @@ async fn complete(chain: &Chain<'_>, block: Block, days: &Days<'_>) -> Result<()
         return Ok(());
     }
     let there = landed(chain, block).await?;
-    for (&day, rows) in days {
-        if !there.contains_key(&day) {
-            repair::nothing_under_way(chain, block).await?;
-            if repair::any_rollup_has(chain, block, day).await? {
-                let Block { first, end } = block;
-                let what = format!(
-                    "partition {}, offsets {first} to {end} are in a rollup and not among the events",
-                    chain.partition
-                );
-                return Err(InsertError::Damaged(what));
-            }
-            tracing::warn!(
-                partition = chain.partition,
-                first = block.first,
-                day,
-                "rows lost in a crash are inserted again"
-            );
-            insert_day(chain, block, day, rows, &repair::unlike_any()).await?;
+    for (&day, rows) in days.iter().filter(|(day, _)| !there.contains_key(*day)) {
+        repair::nothing_under_way(chain, block).await?;
+        if repair::present(chain, block)
+            .await?
+            .iter()
+            .any(|(_, present)| *present == day)
+        {
+            let (partition, Block { first, end }) = (chain.partition, block);
+            let what = format!("partition {partition}, offsets {first} to {end} are in a rollup and not among the events");
+            return Err(InsertError::Damaged(what));
         }
-        repair::rollups(chain, block, day).await?;
+        let (partition, first) = (chain.partition, block.first);
+        tracing::warn!(partition, first, day, "rows lost in a crash are inserted again");
+        insert_day(chain, block, day, rows, &repair::unlike_any()).await?;
     }
-    Ok(())
+    let days: Vec<i32> = days.keys().copied().collect();
+    repair::rollups(chain, block, &days).await
 }
 
 async fn insert_day(chain: &Chain<'_>, block: Block, day: i32, rows: &[(u64, &Event)], suffix: &str) -> Result<(), Fault> {
@@ -334,10 +330,13 @@ async fn repeated_of(link: &Link, partition: u32, events: impl Iterator<Item = (
     let mut repeats = HashSet::new();
     let mut ids: HashMap<EventId, u64> = HashMap::new();
     for (offset, id) in events {
-        if ids.contains_key(&id) {
-            repeats.insert(offset);
-        } else {
-            ids.insert(id, offset);
+        match ids.entry(id) {
+            Entry::Occupied(_) => {
+                repeats.insert(offset);
+            }
+            Entry::Vacant(new) => {
+                new.insert(offset);
+            }
         }
     }
     let all: Vec<EventId> = ids.keys().copied().collect();
@@ -358,7 +357,9 @@ async fn places(link: &Link, partition: u32, ids: &[EventId]) -> Result<Vec<(Eve
         return Ok(Vec::new());
     }
     let mut digits = String::with_capacity(ids.len() * 32);
-    ids.iter().for_each(|id| digits.push_str(&hex(id.as_bytes())));
+    for id in ids {
+        digits.push_str(&hex(id.as_bytes()));
+    }
     // One text instead of a list of a hundred thousand: the server reads it at once, and still finds the ids by its key.
     let sql = format!(
         "SELECT reinterpretAsUInt128(id) AS id_bytes, partition, offset FROM {} WHERE id IN \

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 /// Longest wait for the engine to answer: its library is a few hundred megabytes.
-const START_MAX: Duration = Duration::from_secs(120);
+const START_MAX: Duration = Duration::from_mins(2);
 
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
@@ -45,6 +45,13 @@ pub(crate) fn available() -> bool {
         eprintln!("skipped: no ClickHouse engine; run tests/services/install.sh clickhouse, or set CLICKHOUSE_URL");
     }
     there
+}
+
+/// How many seeds to try: more on demand.
+pub(crate) fn runs(usual: u64) -> u64 {
+    told("CLICKHOUSE_FAULT_RUNS")
+        .and_then(|runs| runs.parse().ok())
+        .unwrap_or(usual)
 }
 
 impl Engine {
@@ -111,13 +118,6 @@ impl Engine {
     pub(crate) async fn restart(&mut self) {
         self.kill().await;
         self.launch().await;
-    }
-
-    /// How many seeds to try: more on demand.
-    pub(crate) fn runs(&self, usual: u64) -> u64 {
-        told("CLICKHOUSE_FAULT_RUNS")
-            .and_then(|runs| runs.parse().ok())
-            .unwrap_or(usual)
     }
 
     /// Settings of a store in a database that nobody else has.

@@ -14,7 +14,7 @@ use sentinel_store::memory::MemoryStore;
 use sentinel_store::query::{Filter, Scope, SqlQuery, UsageQuery};
 use sentinel_store::{EventReader as _, EventWriter, UsageReader, contract};
 
-use crate::engine::{Engine, available, open};
+use crate::engine::{Engine, available, open, runs};
 use crate::proxy::Proxy;
 
 /// What a queue holds: per partition, events in order.
@@ -111,10 +111,14 @@ impl Processor {
             return !durable;
         }
         let partition = open[self.random.random_range(0..open.len())];
-        let batch = Arc::new(batch(log, partition, self.next[&partition], self.random.random_range(1..120)));
+        let batch = Arc::new(batch(log, partition, self.next[&partition], self.random.random_range(10..90)));
         let end = batch.span.end;
         // Whoever gives up waiting leaves an insert behind that may land later.
-        let patience = Duration::from_millis(self.random.random_range(20..2_000));
+        let patience = if self.random.random_range(0..100) < 20 {
+            Duration::from_millis(self.random.random_range(1..300))
+        } else {
+            Duration::from_mins(2)
+        };
         if let Ok(Ok(_)) = tokio::time::timeout(patience, store.insert(Arc::clone(&batch))).await {
             self.next.insert(partition, end);
         }
@@ -126,7 +130,7 @@ async fn number(store: &ClickHouseStore, sql: &str) -> u64 {
     let query = SqlQuery {
         scope: Scope::All,
         sql: sql.to_owned(),
-        time_max: Duration::from_secs(60),
+        time_max: Duration::from_mins(1),
         rows_max: 1,
         memory_bytes_max: 1 << 30,
     };
@@ -146,13 +150,8 @@ async fn exact(store: &ClickHouseStore, log: &Log, what: &str) {
         expected,
         "ids, {what}"
     );
-    for rollup in [
-        "calls_hourly",
-        "calls_daily",
-        "servers_hourly",
-        "servers_daily",
-        "calls_minutely",
-    ] {
+    // Not the minutes: they are kept for a week, and these events are older.
+    for rollup in ["calls_hourly", "calls_daily", "servers_hourly", "servers_daily"] {
         let sum = number(store, &format!("SELECT sum(events) FROM {rollup}")).await;
         assert_eq!(sum, expected, "{rollup}, {what}");
     }
@@ -179,10 +178,10 @@ async fn lost_answers_and_forgetful_writers_change_no_count() {
         return;
     }
     let engine = Engine::start().await;
-    for seed in 0..engine.runs(4) {
+    for seed in 0..runs(2) {
         let direct = engine.config();
         apply(&direct).await.unwrap();
-        let proxy = Proxy::start(&direct.shards[0], seed, 12).await;
+        let proxy = Proxy::start(&direct.shards[0], seed, 5).await;
         let through = Config {
             shards: vec![proxy.url.clone()],
             ..direct.clone()
@@ -214,7 +213,7 @@ async fn killing_the_engine_amid_inserts_changes_no_count() {
         eprintln!("skipped: the engine is not ours to kill");
         return;
     }
-    for seed in 100..100 + engine.runs(1) {
+    for seed in 100..100 + runs(1) {
         let config = engine.config();
         apply(&config).await.unwrap();
         let log = log(seed);
@@ -223,7 +222,7 @@ async fn killing_the_engine_amid_inserts_changes_no_count() {
         let (mut attempts, mut kills) = (0, 0);
         loop {
             let moment = Duration::from_millis(random.random_range(0..400));
-            let killed = kills < 4 && random.random_range(0..100) < 25;
+            let killed = kills < 4 && random.random_range(0..100) < 50;
             let done = if killed {
                 // The engine dies while the insert is under way, wherever it then is.
                 let cut = tokio::time::timeout(moment, processor.step(&log)).await;

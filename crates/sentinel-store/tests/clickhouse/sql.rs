@@ -48,14 +48,8 @@ async fn a_query_sees_its_scope_and_nothing_else() {
     }
     let engine = Engine::start().await;
     let store = filled(&engine).await;
-    for table in [
-        "events",
-        "calls_hourly",
-        "calls_daily",
-        "servers_hourly",
-        "servers_daily",
-        "calls_minutely",
-    ] {
+    // Not the minutes: they are kept for a week, and these events are older.
+    for table in ["events", "calls_hourly", "calls_daily", "servers_hourly", "servers_daily"] {
         let sql = format!("SELECT DISTINCT namespace FROM {table} ORDER BY namespace");
         assert_eq!(text(&store, acme(), &sql).await, r#"[["acme"]]"#, "{table}");
         assert_eq!(
