@@ -1,5 +1,6 @@
 //! Settings of the processor.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sentinel_queue::BatchLimit;
@@ -70,7 +71,7 @@ impl Default for Args {
 }
 
 /// Checked settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Bounds of one insert.
     pub limit: BatchLimit,
@@ -78,6 +79,8 @@ pub struct Config {
     pub age_max: Duration,
     /// Pauses between attempts.
     pub retry: BackoffPolicy,
+    /// Where the completeness ledger outlives the process; `None`: it begins anew with each.
+    pub ledger_file: Option<PathBuf>,
 }
 
 /// A setting is out of its range.
@@ -144,6 +147,7 @@ impl TryFrom<Args> for Config {
             limit: BatchLimit { events, bytes },
             age_max: args.batch_age_max,
             retry,
+            ledger_file: None,
         })
     }
 }

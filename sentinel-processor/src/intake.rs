@@ -1,5 +1,7 @@
 //! The queue's side: leases in, commits out.
 
+mod ledger_file;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use tokio::time::timeout;
 
 use crate::args::Config;
 use crate::batch::Batcher;
+use crate::status::ProcessorStatus;
+use ledger_file::LedgerFile;
 
 /// Without an event for this long, and with an empty queue, the pipeline is idle.
 pub(crate) const IDLE: Duration = Duration::from_millis(20);
@@ -24,6 +28,7 @@ pub(crate) struct Intake<T> {
     clock: Clock,
     committed: BTreeMap<u32, u64>,
     committed_at: Duration,
+    ledger_file: Option<LedgerFile>,
 }
 
 /// What waiting for events brought.
@@ -52,6 +57,7 @@ impl<T: EventTail> Intake<T> {
             clock,
             committed: BTreeMap::new(),
             committed_at: Duration::ZERO,
+            ledger_file: config.ledger_file.clone().map(LedgerFile::new),
         }
     }
 
@@ -92,8 +98,22 @@ impl<T: EventTail> Intake<T> {
         self.committed.entry(partition).or_insert(0);
     }
 
+    /// Goes on with the ledger of the process before.
+    pub(crate) async fn restore(&mut self, status: &ProcessorStatus) {
+        if let Some(file) = &self.ledger_file
+            && let Some(ledger) = file.read().await
+        {
+            status.restore(ledger);
+        }
+    }
+
     /// Commits what `durable_end` tells the store holds for good. A queue that refuses for now is asked again with the next one.
-    pub(crate) async fn commit(&mut self, when: CommitWhen, durable_end: impl Fn(u32) -> u64) -> Result<(), TailError> {
+    pub(crate) async fn commit(
+        &mut self,
+        when: CommitWhen,
+        status: &ProcessorStatus,
+        durable_end: impl Fn(u32) -> u64,
+    ) -> Result<(), TailError> {
         let now = self.clock.monotonic();
         if when == CommitWhen::Seldom && now.saturating_sub(self.committed_at) < COMMIT_PAUSE {
             return Ok(());
@@ -104,6 +124,12 @@ impl<T: EventTail> Intake<T> {
                 continue;
             }
             self.committed_at = now;
+            // First: what the queue forgets, the ledger must have seen for good.
+            if let Some(file) = &self.ledger_file
+                && !file.write(&status.ledger()).await
+            {
+                return Ok(());
+            }
             match self.tail.commit(partition, end).await {
                 Ok(()) => drop(self.committed.insert(partition, end)),
                 Err(error) if error.remedy() == Remedy::Stop => return Err(error),

@@ -20,6 +20,7 @@ where
     W: EventWriter,
     D: DeadLetters,
 {
+    intake.restore(&outlet.status).await;
     outlet.ready.set_ready();
     outlet.status.set_aside(outlet.dead_letters.count());
     let (mut next, mut patience) = (None, IDLE);
@@ -42,7 +43,9 @@ where
                 }
                 next = read;
                 intake
-                    .commit(CommitWhen::Seldom, |partition| outlet.store.durable_end(partition))
+                    .commit(CommitWhen::Seldom, &outlet.status, |partition| {
+                        outlet.store.durable_end(partition)
+                    })
                     .await
                     .context("committing to the queue")?;
             }
@@ -53,7 +56,9 @@ where
                 patience = TICK;
                 outlet.store.advance(outlet.now().minus(SETTLED));
                 intake
-                    .commit(CommitWhen::Now, |partition| outlet.store.durable_end(partition))
+                    .commit(CommitWhen::Now, &outlet.status, |partition| {
+                        outlet.store.durable_end(partition)
+                    })
                     .await
                     .context("committing to the queue")?;
             }
@@ -137,7 +142,9 @@ async fn finish<T: EventTail, W: EventWriter, D: DeadLetters>(
     tell(&intake, &outlet);
     outlet.store.flush().await.context("flushing the store")?;
     intake
-        .commit(CommitWhen::Now, |partition| outlet.store.durable_end(partition))
+        .commit(CommitWhen::Now, &outlet.status, |partition| {
+            outlet.store.durable_end(partition)
+        })
         .await
         .context("committing to the queue")?;
     tracing::info!(waiting = intake.lag().events, "everything handed out is stored and committed");

@@ -7,7 +7,7 @@ use sentinel_queue::Lag;
 use sentinel_store::Inserted;
 use service_kit::Clock;
 
-use crate::ledger::{Counts, Ledger};
+use crate::ledger::{Counts, HourCounts, Ledger, Numbered};
 use crate::window::Window;
 
 /// A view of a running processor. Clones are the same view; looking costs a short lock.
@@ -50,6 +50,21 @@ pub struct ProcessorSnapshot {
     pub events_per_second: f64,
 }
 
+/// What came in one hour of the events that producers number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HourCompleteness {
+    /// Its start.
+    pub hour: Timestamp,
+    /// Events received.
+    pub received: u64,
+    /// Numbers skipped that have not come since.
+    pub missing: u64,
+    /// Numbers that came again.
+    pub duplicated: u64,
+}
+
+const HOUR_SECONDS: i64 = 3_600;
+
 impl ProcessorStatus {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
@@ -76,6 +91,18 @@ impl ProcessorStatus {
         }
     }
 
+    /// What came in each of the last hours, oldest first: some days at most, restarts included.
+    pub fn completeness(&self) -> Vec<HourCompleteness> {
+        let state = self.lock();
+        let hour = |(hour, counts): (i64, HourCounts)| HourCompleteness {
+            hour: Timestamp::from_seconds(hour.saturating_mul(HOUR_SECONDS)),
+            received: counts.received,
+            missing: counts.missing,
+            duplicated: counts.repeated,
+        };
+        state.ledger.hours().map(hour).collect()
+    }
+
     pub(crate) fn stored(&self, batch: &EventBatch, inserted: Inserted, now: Timestamp) -> Counts {
         let monotonic = self.clock.monotonic();
         let mut state = self.lock();
@@ -83,11 +110,27 @@ impl ProcessorStatus {
         state.duplicates += inserted.duplicates;
         for (_, event) in &batch.events {
             state.window.note(monotonic, now.since(event.received_at));
-            if let (Some(producer), Some(seq)) = (&event.producer, event.producer_seq) {
-                state.ledger.note(producer, seq);
-            }
         }
+        let numbered = batch.events.iter().filter_map(|(offset, event)| {
+            let numbered = Numbered {
+                producer: event.producer.as_deref()?,
+                seq: event.producer_seq?,
+                hour: event.received_at.seconds().div_euclid(HOUR_SECONDS),
+            };
+            Some((*offset, numbered))
+        });
+        state.ledger.note_span(batch.span.partition, batch.span.end, numbered);
         state.ledger.counts()
+    }
+
+    /// The completeness ledger as it is now, for the next process.
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.lock().ledger.clone()
+    }
+
+    /// Goes on with the ledger of the process before.
+    pub(crate) fn restore(&self, ledger: Ledger) {
+        self.lock().ledger = ledger;
     }
 
     pub(crate) fn set_aside(&self, kept: u64) {

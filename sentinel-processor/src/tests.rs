@@ -139,6 +139,16 @@ struct Bench {
 }
 
 fn start_with(store: &Store, letters: &Arc<MemoryDeadLetters>, appender: &MemoryAppender, tail: MemoryTail) -> Bench {
+    start_keeping(store, letters, appender, tail, None)
+}
+
+fn start_keeping(
+    store: &Store,
+    letters: &Arc<MemoryDeadLetters>,
+    appender: &MemoryAppender,
+    tail: MemoryTail,
+    ledger_file: Option<std::path::PathBuf>,
+) -> Bench {
     let running = Running::new(&RunningOptions {
         shutdown_timeout: Duration::from_secs(10),
         ..RunningOptions::default()
@@ -149,7 +159,10 @@ fn start_with(store: &Store, letters: &Arc<MemoryDeadLetters>, appender: &Memory
         batch_events_max: 50,
         ..Args::default()
     };
-    let config = Config::try_from(args).unwrap();
+    let config = Config {
+        ledger_file,
+        ..Config::try_from(args).unwrap()
+    };
     let status = serve(config, tail, store.clone(), Arc::clone(letters), &running.tasks());
     Bench {
         running,
@@ -442,4 +455,37 @@ async fn the_store_in_memory_is_filled() {
     assert!(report.is_clean(), "{report:?}");
     let snapshot = status.snapshot();
     assert_eq!((snapshot.stored, snapshot.duplicates), (2, 1));
+}
+
+#[tokio::test]
+async fn what_is_missing_and_what_came_twice_is_told_by_hour_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("completeness.json");
+    let (appender, tail) = memory::partitioned(1 << 24, 1);
+    let store = Store::default();
+    let letters = Arc::new(MemoryDeadLetters::new(1 << 20));
+    let begin = |tail| start_keeping(&store, &letters, &appender, tail, Some(file.clone()));
+    let bench = begin(tail);
+    bench.append(0..10).await;
+    bench.append(15..20).await;
+    bench.until("stored", |bench| bench.status.snapshot().stored == 15).await;
+    assert_eq!(bench.status.snapshot().missing, 5);
+    bench.stop().await;
+    let bench = begin(appender.tail());
+    bench.until("read back", |bench| bench.status.snapshot().missing == 5).await;
+    bench.append(12..14).await;
+    bench.append(19..20).await;
+    bench.until("seen", |bench| bench.status.snapshot().repeated == 1).await;
+    assert_eq!(bench.status.snapshot().missing, 3);
+    let hours = bench.status.completeness();
+    let sum = |of: fn(&status::HourCompleteness) -> u64| hours.iter().map(of).sum::<u64>();
+    assert_eq!(
+        (
+            sum(|hour| hour.received),
+            sum(|hour| hour.missing),
+            sum(|hour| hour.duplicated)
+        ),
+        (18, 3, 1)
+    );
+    bench.stop().await;
 }
