@@ -1,6 +1,7 @@
 //! The platform API over HTTP.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::args::Global;
 use crate::fault::{Exit, Fault};
+use crate::profile::{self, Profile, Profiles};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// Longest wait for an answer's head. Streams may stay silent for as long as they like afterwards.
@@ -21,9 +23,19 @@ const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
-    key: Option<Key>,
+    credential: Mutex<Option<Key>>,
+    /// The saved login that the credential comes from, to be renewed.
+    saved: Option<Saved>,
 }
 
+/// Where a login is kept.
+#[derive(Debug, Clone)]
+struct Saved {
+    folder: PathBuf,
+    profile: String,
+}
+
+#[derive(Clone)]
 struct Key(String);
 
 impl std::fmt::Debug for Key {
@@ -44,22 +56,85 @@ struct Problem {
 
 impl Client {
     pub(crate) fn new(global: &Global) -> Result<Self, Fault> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_WAIT_MAX)
-            .user_agent(concat!("mcp-runtime/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| Fault::new(Exit::Failed, "preparing the HTTP client").caused_by(&error))?;
-        let base = global
-            .api_url
-            .clone()
+        let http = http_client()?;
+        let folder = profile::folder(global.config_dir.as_deref());
+        let profiles = folder.as_deref().map_or_else(|| Ok(Profiles::default()), Profiles::read)?;
+        let chosen = profiles.chosen(global.profile.as_deref())?;
+        let named = global.api_url.clone().or_else(|| global.platform_api_url.clone());
+        let base = named
+            .or_else(|| chosen.map(|(_, profile)| profile.api_url.clone()))
             .or_else(last_standalone)
             .unwrap_or_else(|| DEFAULT_URL.to_owned());
-        let key = global.api_key_file.as_deref().map(read_key).transpose()?;
+        let base = base_of(&base);
+        let given = match (&global.api_key_file, &global.platform_api_token) {
+            (Some(path), _) => Some(read_key(path)?),
+            (None, token) => token.clone().map(Key),
+        };
+        // A login is shown only to the service it was made at.
+        let saved = chosen.filter(|(_, profile)| given.is_none() && base_of(&profile.api_url) == base);
+        let credential = given.or_else(|| saved.and_then(|(_, profile)| profile.token.clone()).map(Key));
         Ok(Self {
             http,
-            base: base.trim_end_matches('/').to_owned(),
-            key,
+            base,
+            credential: Mutex::new(credential),
+            saved: saved.zip(folder).map(|((name, _), folder)| Saved {
+                folder,
+                profile: name.to_owned(),
+            }),
         })
+    }
+
+    /// For another service or credential than the saved ones.
+    pub(crate) fn at(base: &str, token: Option<String>) -> Result<Self, Fault> {
+        Ok(Self {
+            http: http_client()?,
+            base: base_of(base),
+            credential: Mutex::new(token.map(Key)),
+            saved: None,
+        })
+    }
+
+    /// Where it asks.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Whether it presents anything.
+    pub(crate) fn has_credential(&self) -> bool {
+        self.key().is_some()
+    }
+
+    fn key(&self) -> Option<Key> {
+        self.credential.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Exchanges the saved refresh token; `false` when there is none or it no longer works.
+    async fn renew(&self) -> Result<bool, Fault> {
+        let Some(saved) = &self.saved else { return Ok(false) };
+        let mut profiles = Profiles::read(&saved.folder)?;
+        let Some(profile) = profiles.accounts.get_mut(&saved.profile) else {
+            return Ok(false);
+        };
+        let Some(refresh) = profile.refresh_token.clone() else {
+            return Ok(false);
+        };
+        let url = format!("{}/api/v1/auth/refresh", self.base);
+        let answer = self
+            .http
+            .post(&url)
+            .timeout(ANSWER_WAIT_MAX)
+            .json(&serde_json::json!({ "refresh_token": refresh }))
+            .send()
+            .await;
+        let response = answer.map_err(|error| self.unreachable(&error))?;
+        if !response.status().is_success() {
+            return Ok(false);
+        }
+        let granted: Granted = self.read(response).await?;
+        granted.keep(profile);
+        profiles.write(&saved.folder)?;
+        *self.credential.lock().unwrap_or_else(PoisonError::into_inner) = Some(Key(granted.access_token));
+        Ok(true)
     }
 
     /// Asks for a document.
@@ -103,7 +178,26 @@ impl Client {
         }))
     }
 
+    /// Asks, and when the login has run out, renews it and asks once more.
     async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&serde_json::Value>,
+    ) -> Result<Response, Fault> {
+        let mut response = self.ask_once(method.clone(), path, query, body).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.renew().await? {
+            response = self.ask_once(method, path, query, body).await?;
+        }
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(refused(response).await)
+        }
+    }
+
+    async fn ask_once(
         &self,
         method: Method,
         path: &str,
@@ -116,8 +210,8 @@ impl Client {
             .request(method, &url)
             .query(query)
             .header(reqwest::header::ACCEPT, "application/json, text/event-stream");
-        if let Some(Key(key)) = &self.key {
-            request = request.header("x-api-key", key);
+        if let Some(Key(key)) = self.key() {
+            request = request.bearer_auth(key);
         }
         if let Some(body) = body {
             request = request.json(body);
@@ -129,12 +223,7 @@ impl Client {
                 format!("no answer from {url} within {} s", ANSWER_WAIT_MAX.as_secs()),
             )
         })?;
-        let response = answer.map_err(|error| self.unreachable(&error))?;
-        if response.status().is_success() {
-            Ok(response)
-        } else {
-            Err(refused(response).await)
-        }
+        answer.map_err(|error| self.unreachable(&error))
     }
 
     async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Fault> {
@@ -154,6 +243,50 @@ impl Client {
             .caused_by(error)
             .hint("start one with `mcp-runtime up`, or name another with --api-url")
     }
+}
+
+/// The answer to a login.
+#[derive(Deserialize)]
+pub(crate) struct Granted {
+    pub(crate) access_token: String,
+    expires_in: u64,
+    refresh_token: String,
+    pub(crate) user: GrantedUser,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct GrantedUser {
+    pub(crate) email: String,
+    pub(crate) role: String,
+}
+
+impl Granted {
+    /// Keeps the tokens in a profile.
+    pub(crate) fn keep(&self, profile: &mut Profile) {
+        profile.token = Some(self.access_token.clone());
+        profile.refresh_token = Some(self.refresh_token.clone());
+        profile.expires_at = Some(crate::text::now().plus(Duration::from_secs(self.expires_in)));
+        profile.role.clone_from(&self.user.role);
+        profile.username.clone_from(&self.user.email);
+    }
+}
+
+/// An address as it is compared: without what people paste after it.
+fn base_of(url: &str) -> String {
+    let url = url.trim().trim_end_matches('/');
+    let url = url
+        .strip_suffix("/api/v1")
+        .or_else(|| url.strip_suffix("/api"))
+        .unwrap_or(url);
+    url.trim_end_matches('/').to_owned()
+}
+
+fn http_client() -> Result<reqwest::Client, Fault> {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_WAIT_MAX)
+        .user_agent(concat!("mcp-runtime/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| Fault::new(Exit::Failed, "preparing the HTTP client").caused_by(&error))
 }
 
 async fn refused(response: Response) -> Fault {

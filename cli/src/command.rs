@@ -1,8 +1,12 @@
 //! The commands: each noun is a module.
 
+pub(crate) mod access;
+pub(crate) mod auth;
 #[cfg(feature = "demo")]
 mod demo;
 pub(crate) mod sentinel;
+pub(crate) mod server;
+pub(crate) mod team;
 #[cfg(feature = "standalone")]
 pub(crate) mod up;
 
@@ -18,8 +22,12 @@ pub(crate) fn run(cli: Cli) -> Result<Done, Fault> {
         #[cfg(feature = "standalone")]
         Command::Up(args) => up::run(*args),
         Command::Completion { shell } => completion(shell),
-        Command::Sentinel(command) => asking(async || sentinel::run(&Client::new(&global)?, global.output, *command).await),
-        Command::Status(args) => asking(async || sentinel::status::run(&Client::new(&global)?, global.output, &args).await),
+        Command::Auth(command) => asking(async || auth::run(&global, *command).await),
+        Command::Server(command) => asking(async || server::run(&global, *command).await),
+        Command::Access(command) => asking(async || access::run(&global, *command).await),
+        Command::Team(command) => asking(async || team::run(&Client::new(&global)?, global.form()?, *command).await),
+        Command::Sentinel(command) => asking(async || sentinel::run(&Client::new(&global)?, global.form()?, *command).await),
+        Command::Status(args) => asking(async || sentinel::status::run(&Client::new(&global)?, global.form()?, &args).await),
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     NotAllowed = 4,
     /// In conflict with what is there.
     Conflict = 5,
+    /// What was asked for was not ready in time.
+    NotReady = 6,
 }
 
 /// A command that failed.

@@ -4,6 +4,8 @@ mod args;
 mod client;
 mod command;
 mod fault;
+mod metadata;
+mod profile;
 mod render;
 mod text;
 

@@ -3,9 +3,10 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use anstream::{eprintln, print, println};
+use anstream::{eprint, eprintln, print, println};
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::args::Output;
 use crate::fault::{Exit, Fault};
@@ -37,6 +38,28 @@ pub(crate) fn document<T: Serialize>(output: Output, value: &T, table: impl FnOn
         Output::Table => line(&table(value)),
         Output::Json => line(&serde_json::to_string_pretty(value).map_err(unprintable)?),
         Output::Yaml => text(&serde_saphyr::to_string(value).map_err(unprintable)?),
+        Output::Name => names(&serde_json::to_value(value).map_err(unprintable)?)
+            .iter()
+            .try_for_each(|name| line(name)),
+    }
+}
+
+/// What the things in an answer are called: of a list all of them, of one thing its own name.
+fn names(value: &Value) -> Vec<String> {
+    const KEYS: [&str; 5] = ["name", "slug", "tool_name", "email", "id"];
+    let name = |value: &Value| KEYS.iter().find_map(|key| value.get(key)?.as_str().map(crate::text::safe));
+    if let Some(own) = name(value) {
+        return vec![own];
+    }
+    let inner: Vec<&Value> = match value {
+        Value::Array(items) => items.iter().collect(),
+        Value::Object(fields) => fields.values().collect(),
+        _ => Vec::new(),
+    };
+    let list = inner.iter().find_map(|inner| inner.as_array());
+    match list {
+        Some(items) => items.iter().filter_map(name).collect(),
+        None => inner.into_iter().filter_map(name).collect(),
     }
 }
 
@@ -46,6 +69,9 @@ pub(crate) fn item<T: Serialize>(output: Output, value: &T, row: impl FnOnce(&T)
         Output::Table => line(&row(value)),
         Output::Json => line(&serde_json::to_string(value).map_err(unprintable)?),
         Output::Yaml => text(&format!("---\n{}", serde_saphyr::to_string(value).map_err(unprintable)?)),
+        Output::Name => names(&serde_json::to_value(value).map_err(unprintable)?)
+            .iter()
+            .try_for_each(|name| line(name)),
     }
 }
 
@@ -67,6 +93,11 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Fault> {
 /// Something beside the answer, for people only.
 pub(crate) fn note(text: &str) {
     eprintln!("{text}");
+}
+
+/// A question to the person at the terminal; the answer is typed behind it.
+pub(crate) fn question(text: &str) {
+    eprint!("{text}");
 }
 
 /// Clears the screen for the next picture of `--watch`; on anything but a terminal it only parts the pictures.

@@ -62,6 +62,26 @@ pub(crate) fn moment(time: Timestamp) -> String {
     text.get(..23).map_or_else(|| text.clone(), |head| head.replace('T', " "))
 }
 
+/// The time of this machine, for ages and for how long a login still works.
+#[expect(clippy::disallowed_methods, reason = "a command runs once and has no clock to be given")]
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::default().plus(since)
+}
+
+/// A length of time as people write it, such as `30s`, `15m`, `1h` or `7d`.
+pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let text = crds::text::DurationText::parse(text.trim()).map_err(|error| error.to_string())?;
+    Ok(text.duration())
+}
+
+/// How long ago a time was.
+pub(crate) fn age(time: Timestamp) -> String {
+    span(now().since(time).as_secs())
+}
+
 /// A length of time in its two largest units.
 pub(crate) fn span(seconds: u64) -> String {
     match seconds {
