@@ -137,12 +137,10 @@ impl Pipeline {
         let clock = clock_of(tasks.clock());
         let memory = usize::try_from(config.memory_bytes_max).unwrap_or(usize::MAX);
         let store_config = ParquetConfig {
-            // The other half is for queries and what is being written.
-            memory_bytes_max: memory / 2,
-            flush_bytes: memory / 8,
             flush_age: config.flush_age,
             retention: Some(config.retention),
-            ..ParquetConfig::new(folder.path("store"))
+            // The rest is for queries (a quarter), for what is on its way, and for the program itself.
+            ..ParquetConfig::within(folder.path("store"), memory / 8 * 3)
         };
         let store_clock = Arc::clone(&clock);
         let store = blocking(move || ParquetStore::open(store_config, store_clock))
@@ -162,9 +160,10 @@ impl Pipeline {
                 .await?
                 .context("opening the dead letters")?,
         );
-        let processor = sentinel_processor::Args::default()
+        let mut processor: sentinel_processor::Config = sentinel_processor::Args::default()
             .try_into()
             .context("settling the processor")?;
+        processor.ledger_file = Some(folder.path("completeness.json"));
         let status = sentinel_processor::serve(processor, tail, store.clone(), Arc::clone(&dead_letters), tasks);
         Ok(Self {
             appender,
@@ -176,7 +175,8 @@ impl Pipeline {
 
     fn reader(&self, config: &Config, folder: &Folder) -> anyhow::Result<ParquetReader> {
         let settings = EngineSettings {
-            memory_bytes_max: config.memory_bytes_max / 4,
+            // And as much again for people's SQL.
+            memory_bytes_max: config.memory_bytes_max / 8,
             spill_folder: Some(folder.path("spill")),
             ..EngineSettings::default()
         };

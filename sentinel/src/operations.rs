@@ -91,7 +91,7 @@ impl StackOperations {
             .reader
             .usage(UsageQuery {
                 filter,
-                limit: 1,
+                limit: 0,
                 step: RATES_OVER,
             })
             .await
@@ -189,10 +189,16 @@ impl StackOperations {
                 "{} events wait, the oldest for {:.1} s",
                 pipeline.lag_events, pipeline.lag_seconds
             ),
-            "processor" => format!(
-                "{} events stored, {} repeats recognised",
-                pipeline.stored, pipeline.duplicates
-            ),
+            "processor" => {
+                let hours = self.processor.completeness();
+                let of_day = &hours[hours.len().saturating_sub(24)..];
+                let missing: u64 = of_day.iter().map(|hour| hour.missing).sum();
+                let duplicated: u64 = of_day.iter().map(|hour| hour.duplicated).sum();
+                format!(
+                    "{} events stored, {} repeats recognised; of the last day's numbered events {missing} are missing and {duplicated} came twice",
+                    pipeline.stored, pipeline.duplicates
+                )
+            }
             "store" => "answering".to_owned(),
             _ => format!("version {}", env!("CARGO_PKG_VERSION")),
         }
