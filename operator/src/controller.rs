@@ -95,15 +95,12 @@ impl Controller {
             Err(next) => Err(next),
         };
         self.metrics.pass_seconds.observe(start.elapsed().as_secs_f64());
-        match next {
-            Ok(next) => {
-                self.metrics.count_pass("converged");
-                next
-            }
-            Err(Failed) => {
-                self.metrics.count_pass("failed");
-                Next::Retry
-            }
+        if let Ok(next) = next {
+            self.metrics.count_pass("converged");
+            next
+        } else {
+            self.metrics.count_pass("failed");
+            Next::Retry
         }
     }
 

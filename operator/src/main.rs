@@ -16,6 +16,6 @@ fn main() -> ExitCode {
         let config = Config::try_from(args.operator)?;
         let admin = bind(config.admin_address)?;
         let client = operator::client::connect(&OperatorMetrics::shared(tasks.metrics())).await?;
-        operator::serve(config, client, admin, &tasks)
+        operator::serve(config, &client, admin, &tasks)
     })
 }

@@ -34,7 +34,7 @@ pub fn yaml(objects: &[serde_json::Value]) -> String {
     let documents = objects
         .iter()
         .map(|object| serde_saphyr::to_string(object).unwrap_or_default());
-    documents.map(|document| format!("---\n{document}")).collect()
+    documents.fold(String::new(), |text, document| text + "---\n" + &document)
 }
 
 #[cfg(test)]

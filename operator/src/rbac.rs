@@ -43,13 +43,13 @@ pub fn objects() -> Vec<Value> {
     // Owner references that block deletion are allowed to whom may change the owner's finalizers.
     rules.push(rule(Kind::Server, "/finalizers", &["update"]));
     let subject = json!([{ "kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE }]);
-    let role = |kind: &str| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": NAME });
+    let reference = |kind: &str| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": NAME });
     vec![
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": NAME, "namespace": NAMESPACE } }),
         json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": NAME }, "rules": rules }),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": NAME },
-            "roleRef": role("ClusterRole"), "subjects": subject,
+            "roleRef": reference("ClusterRole"), "subjects": subject,
         }),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": NAME, "namespace": NAMESPACE },
@@ -57,7 +57,7 @@ pub fn objects() -> Vec<Value> {
         }),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": NAME, "namespace": NAMESPACE },
-            "roleRef": role("Role"), "subjects": subject,
+            "roleRef": reference("Role"), "subjects": subject,
         }),
     ]
 }

@@ -78,11 +78,11 @@ impl Claims {
 mod tests {
     use super::*;
 
-    fn claim(host: &str) -> Option<Claim> {
-        Some(Claim {
+    fn claim(host: &str) -> Claim {
+        Claim {
             host: host.to_owned(),
             path: "/payments/mcp".to_owned(),
-        })
+        }
     }
 
     #[test]
@@ -93,16 +93,16 @@ mod tests {
             Key::new("c", "payments"),
         );
         let mut claims = Claims::default();
-        assert!(claims.set(&second, "2026-01-02T00:00:00Z", claim("h")).is_empty());
+        assert!(claims.set(&second, "2026-01-02T00:00:00Z", Some(claim("h"))).is_empty());
         assert_eq!(claims.holder_before(&second), None);
         // A restart may show the younger claim before the older one.
         assert_eq!(
-            claims.set(&first, "2026-01-01T00:00:00Z", claim("h")),
+            claims.set(&first, "2026-01-01T00:00:00Z", Some(claim("h"))),
             [second.clone()].into()
         );
         assert_eq!(claims.holder_before(&first), None);
         assert_eq!(claims.holder_before(&second), Some(&first));
-        claims.set(&third, "2026-01-03T00:00:00Z", claim("other"));
+        claims.set(&third, "2026-01-03T00:00:00Z", Some(claim("other")));
         assert_eq!(claims.holder_before(&third), None, "another host is another route");
         assert_eq!(claims.set(&first, "", None), [second.clone(), third.clone()].into());
         assert_eq!(claims.holder_before(&second), None);
@@ -112,8 +112,8 @@ mod tests {
     fn a_claim_of_every_host_meets_all_of_them() {
         let (first, second) = (Key::new("a", "x"), Key::new("b", "x"));
         let mut claims = Claims::default();
-        claims.set(&first, "1", claim("h"));
-        claims.set(&second, "2", claim(""));
+        claims.set(&first, "1", Some(claim("h")));
+        claims.set(&second, "2", Some(claim("")));
         assert_eq!(claims.holder_before(&second), Some(&first));
     }
 
@@ -121,8 +121,8 @@ mod tests {
     fn saying_the_same_again_touches_nobody() {
         let key = Key::new("a", "x");
         let mut claims = Claims::default();
-        claims.set(&Key::new("b", "x"), "1", claim(""));
-        claims.set(&key, "2", claim(""));
-        assert!(claims.set(&key, "2", claim("")).is_empty());
+        claims.set(&Key::new("b", "x"), "1", Some(claim("")));
+        claims.set(&key, "2", Some(claim("")));
+        assert!(claims.set(&key, "2", Some(claim(""))).is_empty());
     }
 }

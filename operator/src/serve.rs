@@ -17,7 +17,7 @@ use crate::watch::{SharedWorld, Synced, follow};
 use crate::world::World;
 
 /// Starts the operator: watches, and passes once it holds the lease and knows everything. Ready when it knows everything.
-pub fn serve(config: Config, client: Client, admin: TcpListener, tasks: &Tasks) -> anyhow::Result<()> {
+pub fn serve(config: Config, client: &Client, admin: TcpListener, tasks: &Tasks) -> anyhow::Result<()> {
     service_kit::health::serve_admin(admin, tasks).context("serving health and metrics")?;
     let metrics = OperatorMetrics::shared(tasks.metrics());
     let world = SharedWorld::new(World::new(&config.settings.ingress_host));
@@ -42,7 +42,7 @@ pub fn serve(config: Config, client: Client, admin: TcpListener, tasks: &Tasks) 
     };
     let lease = config
         .lease
-        .map(|lease| Lease::new(&client, lease, Patience::default(), tasks.clock().clone()));
+        .map(|lease| Lease::new(client, lease, Patience::default(), tasks.clock().clone()));
     let (work, hold, starter) = (tasks.shutdown(Stage::Intake), tasks.shutdown(Stage::Pipeline), tasks.clone());
     tasks.spawn(Stage::Intake, "passes", async move {
         if let Some(mut lease) = lease {

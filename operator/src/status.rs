@@ -113,6 +113,10 @@ fn invalid(faults: &[Fault], old: &McpServerStatus) -> (Vec<Statement>, McpServe
     (statements, status)
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one statement after the other, and what they come to together"
+)]
 fn applied(
     facts: &Facts,
     checked: &Checked,
@@ -161,7 +165,7 @@ fn applied(
     let worst = lacking
         .iter()
         .copied()
-        .find(|statement| is_error(&statement))
+        .find(|statement| is_error(statement))
         .or(lacking.first().copied());
     let phase = match worst {
         None => "Ready",

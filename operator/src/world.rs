@@ -203,10 +203,10 @@ impl World {
         let owner = controller(&object)
             .filter(|_| label(&object, MANAGED_BY) == MANAGED_BY_US)
             .map(|(name, _)| Key::new(&*key.namespace, name));
-        if let Some(known) = self.live.get(&(kind, key.clone())) {
-            if is_older(&object, known) || **known == object {
-                return BTreeSet::new();
-            }
+        if let Some(known) = self.live.get(&(kind, key.clone()))
+            && (is_older(&object, known) || **known == object)
+        {
+            return BTreeSet::new();
         }
         let mut touched: BTreeSet<Key> = self.drop_live(kind, &key).into_iter().collect();
         if let Some(owner) = owner {

@@ -5,8 +5,8 @@
 
 use domain::{Namespace, ServerName, Timestamp};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
 use kube::core::ObjectMeta;
-use kube::{CustomResourceExt as _, Resource};
 use serde_json::{Value, json};
 
 use crate::API_VERSION;
@@ -103,16 +103,16 @@ pub fn definitions() -> [CustomResourceDefinition; 3] {
         "message": "metadata.name must be 1 to 52 lower-case letters, digits and inner hyphens, and begin with a letter: it becomes the name of a Service, and its canary's"
     }]);
     [
-        definition::<McpServerResource>(McpServerResource::crd(), &["image"], server_name),
-        definition::<McpAccessGrantResource>(McpAccessGrantResource::crd(), &[], json!([])),
-        definition::<McpAgentSessionResource>(McpAgentSessionResource::crd(), &[], json!([])),
+        definition(&McpServerResource::crd(), &["image"], &server_name),
+        definition(&McpAccessGrantResource::crd(), &[], &json!([])),
+        definition(&McpAgentSessionResource::crd(), &[], &json!([])),
     ]
 }
 
 /// What the derived definition lacks: a structural schema has no closed objects and no unsigned formats, and some rules belong to the
 /// cluster alone.
-fn definition<K: Resource>(derived: CustomResourceDefinition, required: &[&str], rules: Value) -> CustomResourceDefinition {
-    let mut value = serde_json::to_value(&derived).expect("a definition is plain data");
+fn definition(derived: &CustomResourceDefinition, required: &[&str], rules: &Value) -> CustomResourceDefinition {
+    let mut value = serde_json::to_value(derived).expect("a definition is plain data");
     let schema = value
         .pointer_mut("/spec/versions/0/schema/openAPIV3Schema")
         .expect("the derived definition has a schema");
@@ -124,7 +124,7 @@ fn definition<K: Resource>(derived: CustomResourceDefinition, required: &[&str],
         spec["required"] = Value::Array(names);
     }
     if rules.as_array().is_some_and(|rules| !rules.is_empty()) {
-        schema["x-kubernetes-validations"] = rules;
+        schema["x-kubernetes-validations"] = rules.clone();
     }
     serde_json::from_value(value).expect("the definition stays one")
 }

@@ -6,6 +6,11 @@
 //!
 //! Feature `kube` adds `cluster`: the same kinds as an API server holds them, and their definitions.
 
+#![cfg_attr(
+    feature = "kube",
+    expect(clippy::duplicated_attributes, reason = "columns of one type differ in their other words")
+)]
+
 #[cfg(feature = "kube")]
 pub mod cluster;
 pub mod grant;

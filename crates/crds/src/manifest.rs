@@ -66,22 +66,18 @@ pub enum ManifestError {
         message: String,
     },
     /// An object is there twice; the first one counts.
-    #[error("{}:{line}: {kind} {namespace}/{name} is already in {}:{first_line}; remove one of them", path.display(), first_path.display())]
+    #[error("{}:{line}: {kind} {object} is already in {first}; remove one of them", path.display())]
     Repeated {
         /// Which file.
         path: PathBuf,
         /// In which line its document begins.
         line: u64,
-        /// What is there twice.
+        /// Its kind.
         kind: &'static str,
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// The file of the first one.
-        first_path: PathBuf,
-        /// Where the first one's document begins.
-        first_line: u64,
+        /// Its namespace and name.
+        object: String,
+        /// File and line of the first one.
+        first: String,
     },
 }
 
@@ -200,10 +196,8 @@ impl Manifests {
                 path: place.path.clone(),
                 line: place.line,
                 kind,
-                namespace: key.1,
-                name: key.2,
-                first_path: first.path.clone(),
-                first_line: first.line,
+                object: format!("{namespace}/{name}"),
+                first: format!("{}:{}", first.path.display(), first.line),
             };
             self.faults.push(fault);
             return false;

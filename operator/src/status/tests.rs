@@ -11,7 +11,7 @@ const NOW: &str = "2026-11-22T00:00:00Z";
 fn status(options: &[&str], more: &Value, deployment: &Value, pods: &[Value]) -> McpServerStatus {
     let settings = settings(options);
     let object = server(more);
-    let checked = check(&settings, &[object.clone()]).unwrap();
+    let checked = check(&settings, std::slice::from_ref(&object)).unwrap();
     let mut world = crate::testing::world(&settings, &[object]);
     let facts = world.fetch(&checked.key);
     let spec = facts.server.clone().unwrap();

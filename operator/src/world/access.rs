@@ -79,12 +79,12 @@ impl<T: About> Access<T> {
             Change::Set(object) => (Key::of(&object), Some(read::<T>(&object))),
         };
         let known = self.objects.remove(&key);
-        if let Some(known) = &known {
-            if let Some(of) = self.of.get_mut(&known.target) {
-                of.remove(&key);
-                if of.is_empty() {
-                    self.of.remove(&known.target);
-                }
+        if let Some(known) = &known
+            && let Some(of) = self.of.get_mut(&known.target)
+        {
+            of.remove(&key);
+            if of.is_empty() {
+                self.of.remove(&known.target);
             }
         }
         if let Some(object) = object {
@@ -127,15 +127,12 @@ impl<T: About> Access<T> {
 fn read<T: About>(object: &Value) -> AccessObject<T> {
     let key = Key::of(object);
     let access = T::decode(object);
-    let target = match &access {
-        Ok(access) => {
-            let server = access.server_ref();
-            Key::new(server.namespace_from(&key.namespace), &*server.name)
-        }
-        Err(_) => {
-            let namespace = Some(text(object, "/spec/serverRef/namespace")).filter(|namespace| !namespace.is_empty());
-            Key::new(namespace.unwrap_or(&key.namespace), text(object, "/spec/serverRef/name"))
-        }
+    let target = if let Ok(access) = &access {
+        let server = access.server_ref();
+        Key::new(server.namespace_from(&key.namespace), &*server.name)
+    } else {
+        let namespace = Some(text(object, "/spec/serverRef/namespace")).filter(|namespace| !namespace.is_empty());
+        Key::new(namespace.unwrap_or(&key.namespace), text(object, "/spec/serverRef/name"))
     };
     AccessObject {
         uid: text(object, "/metadata/uid").to_owned(),

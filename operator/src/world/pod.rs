@@ -54,7 +54,7 @@ fn trouble(object: &Value) -> Option<Trouble> {
         .iter()
         .filter_map(|list| object.pointer(list)?.as_array())
         .flatten();
-    let of_containers = containers.filter_map(|container| {
+    let mut of_containers = containers.filter_map(|container| {
         let name = text(container, "/name");
         let waiting = text(container, "/state/waiting/reason");
         let said = text(container, "/state/waiting/message");
@@ -81,7 +81,7 @@ fn trouble(object: &Value) -> Option<Trouble> {
         })
     });
     let unscheduled = condition(object, "PodScheduled").filter(|scheduled| text(scheduled, "/status") == "False");
-    of_containers.last().or_else(|| {
+    of_containers.next_back().or_else(|| {
         unscheduled.map(|scheduled| Trouble {
             reason: "Unschedulable",
             message: bounded(text(scheduled, "/message")),

@@ -1,5 +1,6 @@
 //! What is applied comes to be, stays as it is, and comes back when somebody changes it.
 
+use kube::api::{DeleteParams, ListParams};
 use operator::object::{Kind, text};
 use serde_json::json;
 
@@ -81,7 +82,7 @@ async fn drift_is_repaired_and_what_is_not_wanted_any_more_goes() {
         .await;
     world
         .api(Kind::NetworkPolicy)
-        .delete("payments-gateway", &Default::default())
+        .delete("payments-gateway", &DeleteParams::default())
         .await
         .unwrap();
     world
@@ -120,7 +121,11 @@ async fn drift_is_repaired_and_what_is_not_wanted_any_more_goes() {
         .await;
     assert_eq!(text(&deployment, "/spec/template/spec/containers/0/name"), "payments");
 
-    world.api(Kind::Server).delete("payments", &Default::default()).await.unwrap();
+    world
+        .api(Kind::Server)
+        .delete("payments", &DeleteParams::default())
+        .await
+        .unwrap();
     world.until_gone(Kind::Deployment, "payments").await;
     world.until_gone(Kind::Service, "payments").await;
     world.clean().await;
@@ -134,7 +139,7 @@ async fn a_pods_own_reason_is_the_servers_reason() {
     world.apply(&guide("op-reason"));
     world.run_pods("payments", 1).await;
     world.until_phase("payments", "Ready").await;
-    let pods = world.api(Kind::Pod).list(&Default::default()).await.unwrap().items;
+    let pods = world.api(Kind::Pod).list(&ListParams::default()).await.unwrap().items;
     let status = json!({ "status": {
         "conditions": [{ "type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z" }],
         "containerStatuses": [{

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use kube::api::ListParams;
 use operator::object::Kind;
 use serde_json::json;
 
-use crate::harness::{World, grant, guide, session, wait};
+use crate::harness::{World, grant, guide, session, wait_long};
 
 /// Servers with two grants and two sessions each. Ten here; `cargo test -p operator -- --ignored` goes on to a hundred and a thousand.
 async fn grow(namespace: &str, sizes: &[usize]) {
@@ -26,8 +27,8 @@ async fn grow(namespace: &str, sizes: &[usize]) {
             }
         }
         world.apply(&yaml);
-        wait("every session to be active", || async {
-            let sessions = world.api(Kind::Session).list(&Default::default()).await.unwrap().items;
+        wait_long("every session to be active", || async {
+            let sessions = world.api(Kind::Session).list(&ListParams::default()).await.unwrap().items;
             let active = sessions
                 .iter()
                 .filter(|session| session.data["status"]["phase"] == "Active")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use operator::metrics::OperatorMetrics;
 use operator::object::{Kind, text};
 use operator::{Args, Config};
@@ -95,7 +95,7 @@ impl World {
         let metrics = Metrics::clone(running.tasks().metrics());
         let client = self.cluster.operator(&metrics).await;
         let admin = service_kit::http::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        operator::serve(Config::try_from(args.operator).unwrap(), client, admin, &running.tasks()).unwrap();
+        operator::serve(Config::try_from(args.operator).unwrap(), &client, admin, &running.tasks()).unwrap();
         Operator {
             metrics: OperatorMetrics::shared(&metrics),
             running,
@@ -115,12 +115,10 @@ impl World {
         Api::namespaced_with(self.admin.clone(), &self.namespace, &kind.resource())
     }
 
+    /// An object as it is; nothing while the API server does not answer, so that waits go on.
     pub(crate) async fn get(&self, kind: Kind, name: &str) -> Option<Value> {
-        self.api(kind)
-            .get_opt(name)
-            .await
-            .unwrap()
-            .map(|object| serde_json::to_value(object).unwrap())
+        let found = self.api(kind).get_opt(name).await.ok().flatten();
+        found.map(|object| serde_json::to_value(object).unwrap())
     }
 
     /// Waits until an object says what is expected.
@@ -194,13 +192,13 @@ impl World {
     pub(crate) async fn clean(&self) {
         for kind in [Kind::Grant, Kind::Session, Kind::Server] {
             self.api(kind)
-                .delete_collection(&Default::default(), &ListParams::default())
+                .delete_collection(&DeleteParams::default(), &ListParams::default())
                 .await
                 .unwrap();
         }
         for kind in [Kind::Deployment, Kind::ConfigMap] {
             let ours = ListParams::default().labels("app.kubernetes.io/managed-by=mcp-runtime");
-            wait(&format!("every {kind} to go"), || async {
+            wait_long(&format!("every {kind} to go"), || async {
                 self.api(kind).list(&ours).await.unwrap().items.is_empty().then_some(())
             })
             .await;
@@ -246,7 +244,7 @@ impl Operator {
     /// Waits until nothing waits for a pass, and nothing was written for a while.
     pub(crate) async fn settle(&self) {
         let (mut last, mut same) = (self.writes(), 0);
-        wait("the operator to settle", || {
+        wait_long("the operator to settle", || {
             let now = self.writes();
             let quiet = now == last && self.metrics.waiting.get() == 0 && self.metrics.running.get() == 0;
             same = if quiet { same + 1 } else { 0 };
@@ -259,13 +257,22 @@ impl Operator {
 }
 
 /// Asks again and again, until there is an answer.
-pub(crate) async fn wait<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn wait<T, F: Future<Output = Option<T>>>(what: &str, ask: impl FnMut() -> F) -> T {
+    wait_up_to(DEADLINE, what, ask).await
+}
+
+/// As [`wait`], for what takes as long as there are many objects.
+pub(crate) async fn wait_long<T, F: Future<Output = Option<T>>>(what: &str, ask: impl FnMut() -> F) -> T {
+    wait_up_to(DEADLINE * 10, what, ask).await
+}
+
+async fn wait_up_to<T, F: Future<Output = Option<T>>>(deadline: Duration, what: &str, mut ask: impl FnMut() -> F) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(start.elapsed() < DEADLINE, "waiting for {what}");
+        assert!(start.elapsed() < deadline, "waiting for {what}");
         pause().await;
     }
 }

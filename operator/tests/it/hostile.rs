@@ -1,5 +1,6 @@
 //! Objects that mean harm, or nothing.
 
+use kube::api::DeleteParams;
 use operator::object::{Kind, text};
 use serde_json::json;
 
@@ -10,7 +11,7 @@ async fn the_schema_refuses_what_cannot_be_meant() {
     let Some(world) = World::new("op-schema").await else { return };
     let server = |more: &str| guide("op-schema") + more;
     let named = |name: &str| guide("op-schema").replace("name: payments", &format!("name: {name}"));
-    let many: String = (0..300).map(|at| format!("  - {{name: V{at}, value: x}}\n")).collect();
+    let many = (0..300).fold(String::new(), |list, at| list + &format!("  - {{name: V{at}, value: x}}\n"));
     let cases = [
         ("a name of 253 characters", named(&"a".repeat(253))),
         ("a name that begins with a digit", named("9lives")),
@@ -90,7 +91,7 @@ async fn somebody_elses_object_of_the_same_name_is_left_alone() {
     world.until(Kind::Deployment, "payments", "to be there", |_| true).await;
     world
         .api(Kind::Service)
-        .delete("payments", &Default::default())
+        .delete("payments", &DeleteParams::default())
         .await
         .unwrap();
     world

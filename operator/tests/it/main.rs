@@ -1,5 +1,11 @@
 //! The operator against a real API server.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests may stop at the first surprise, as tests do, and say what they skip and measure"
+)]
+
 mod access;
 mod cluster;
 mod converge;

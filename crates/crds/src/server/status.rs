@@ -8,6 +8,10 @@ use crate::object::Condition;
 /// What is, of an MCP server.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each part, as scripts and printer columns read them"
+)]
 pub struct McpServerStatus {
     /// Generation of the object that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
