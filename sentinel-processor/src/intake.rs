@@ -50,14 +50,14 @@ pub(crate) enum CommitWhen {
 }
 
 impl<T: EventTail> Intake<T> {
-    pub(crate) fn new(config: &Config, tail: T, clock: Clock) -> Self {
+    pub(crate) fn new(config: Config, tail: T, clock: Clock) -> Self {
         Self {
             tail,
             batcher: Batcher::new(config.limit, config.age_max),
             clock,
             committed: BTreeMap::new(),
             committed_at: Duration::ZERO,
-            ledger_file: config.ledger_file.clone().map(LedgerFile::new),
+            ledger_file: config.ledger_file.map(LedgerFile::new),
         }
     }
 

@@ -46,14 +46,15 @@ where
     let status = ProcessorStatus::new(tasks.clock().clone());
     let metrics = ProcessorMetrics::shared(tasks.metrics());
     let shutdown = tasks.shutdown(Stage::Pipeline);
-    let intake = Intake::new(&config, tail, tasks.clock().clone());
+    let retry = config.retry;
+    let intake = Intake::new(config, tail, tasks.clock().clone());
     let outlet = Outlet {
         store,
         dead_letters,
         ready: tasks.readiness("processor"),
         clock: tasks.clock().clone(),
         shutdown: shutdown.clone(),
-        retry: config.retry,
+        retry,
         metrics,
         status: status.clone(),
     };
