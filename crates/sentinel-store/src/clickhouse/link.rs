@@ -118,6 +118,8 @@ pub(super) const COMMIT_IN_ORDER: &str = "wait_for_part_commit_in_dependent_mate
 pub(super) struct Link {
     /// Whether the server can be told to keep a table's rows before it looks at what depends on them.
     pub(super) commits_in_order: bool,
+    /// Tables of the system, and table functions by the names their tables have: nothing of them is for people's SQL.
+    pub(super) hidden: Vec<String>,
     pub(super) config: Config,
     pub(super) names: Names,
     shards: Vec<Client>,
@@ -140,6 +142,7 @@ impl Link {
         let shards = config.shards.iter().map(|url| client(url, config.account.as_ref())).collect();
         Self {
             commits_in_order: false,
+            hidden: Vec::new(),
             config,
             names,
             shards,
@@ -151,6 +154,15 @@ impl Link {
         let sql = format!("SELECT count() AS count FROM system.settings WHERE name = '{COMMIT_IN_ORDER}'");
         for block in self.ask(&sql).await? {
             self.commits_in_order = column::<u64>(&block, "count")?.first().is_some_and(|count| *count > 0);
+        }
+        // What neither reads tables nor tells of the server may be asked.
+        let hidden = "SELECT concat(database, '.', name) AS name FROM system.tables WHERE lower(database) IN ('system', 'information_schema') \
+                      AND name NOT IN ('one', 'numbers', 'numbers_mt', 'zeros', 'zeros_mt') \
+                      UNION ALL SELECT concat('_table_function.', name) AS name FROM system.table_functions \
+                      WHERE name NOT IN ('numbers', 'numbers_mt', 'zeros', 'zeros_mt', 'values', 'null', 'generate_series', 'generateSeries')";
+        self.hidden.clear();
+        for block in self.ask(hidden).await? {
+            self.hidden.extend(column::<String>(&block, "name")?);
         }
         Ok(())
     }

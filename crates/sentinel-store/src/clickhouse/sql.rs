@@ -1,8 +1,9 @@
 //! A person's SQL, confined by the server.
 //!
 //! What confines it is settings that the query itself cannot change, because the last of them makes the query read-only: each table
-//! of the store is read through a condition (`additional_table_filters`) that keeps the rows of others out, tables that answer no
-//! question are read through one that is never true, and time, memory, threads and rows have bounds. Beside it stands the user that
+//! of the store is read through a condition (`additional_table_filters`) that keeps the rows of others out; its own tables, the
+//! system's, and what table functions make (`merge` reads tables without their conditions) are read through one that is never true;
+//! and time, memory, threads and rows have bounds. Beside it stands the user that
 //! runs it (`sql_account`): it may read the tables of answers, and neither system tables nor table functions.
 
 use std::time::Duration;
@@ -105,7 +106,8 @@ impl ClickHouseStore {
         let both = |table: &str| [format!("{database}.{table}"), format!("{database}.{table}_local")];
         let asked = ASKED.iter().flat_map(|table| both(table)).map(|table| entry(table, &seen));
         let own = OWN.iter().flat_map(|table| both(table)).map(|table| entry(table, "0"));
-        let entries: Vec<String> = asked.chain(own).collect();
+        let hidden = self.link.hidden.iter().map(|table| entry(table.clone(), "0"));
+        let entries: Vec<String> = asked.chain(own).chain(hidden).collect();
         format!("{{{}}}", entries.join(", "))
     }
 }

@@ -71,9 +71,13 @@ async fn a_query_sees_its_scope_and_nothing_else() {
         "SELECT count() FROM event_ids",
         "SELECT (SELECT count() FROM events WHERE namespace != 'acme')",
         "SELECT countIf(namespace != 'acme') FROM merge(currentDatabase(), 'events')",
+        "SELECT countIf(namespace != 'acme') FROM merge(currentDatabase(), 'events') AS events",
+        "SELECT count() FROM system.processes",
     ];
     for sql in around {
-        assert_eq!(text(&store, acme(), sql).await, "[[0]]", "{sql}");
+        // A condition that is never true leaves a count of nothing, or no row to count in.
+        let said = text(&store, acme(), sql).await;
+        assert!(said == "[[0]]" || said == "[]", "{sql}: {said}");
     }
 }
 
