@@ -48,6 +48,8 @@ pub enum Target<'a> {
     Open,
     /// A method we do not know.
     Other,
+    /// A request that could be about two things, depending on who reads it: refused to everybody.
+    Unclear,
 }
 
 impl<'a> Target<'a> {
@@ -61,7 +63,8 @@ impl<'a> Target<'a> {
                 Self::Resource(uri.unwrap_or_default())
             }
             "completion/complete" | "subscriptions/listen" => match (uri, name) {
-                (Some(uri), _) => Self::Resource(uri),
+                (Some(_), Some(_)) => Self::Unclear,
+                (Some(uri), None) => Self::Resource(uri),
                 (None, Some(name)) => Self::Prompt(name),
                 (None, None) => Self::Other,
             },

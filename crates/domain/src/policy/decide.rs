@@ -205,6 +205,7 @@ impl Policy {
             Target::Prompt(_) => self.prompts,
             Target::Task => self.tasks,
             Target::Open | Target::Other => self.others,
+            Target::Unclear => KindRule::Denied,
         }
     }
 }
@@ -233,7 +234,7 @@ impl Policy {
             },
             Target::Resource(_) | Target::Prompt(_) | Target::Task | Target::Open => Some(SideEffect::Read),
             // What we do not know may do anything.
-            Target::Other => Some(SideEffect::Destructive),
+            Target::Other | Target::Unclear => Some(SideEffect::Destructive),
         };
         Asked {
             required: Trust::Low,

@@ -60,8 +60,9 @@ impl Document {
         if json.trim_ascii().is_empty() {
             return Err(DocumentError::Empty);
         }
-        let value: Value = serde_json::from_slice(json).map_err(|error| DocumentError::NotJson(error.to_string()))?;
+        let mut value: Value = serde_json::from_slice(json).map_err(|error| DocumentError::NotJson(error.to_string()))?;
         let actual = revision::of_value(&value);
+        strip(&mut value);
         let Value::Object(mut fields) = value else {
             return Err(DocumentError::NotJson("expected an object".to_owned()));
         };
@@ -80,7 +81,7 @@ impl Document {
         let lists = ["tools", "grants", "sessions"].map(|key| take_list(&mut fields, key));
         let [tools, grants, sessions] = lists;
         let (tools, grants, sessions) = (tools?, grants?, sessions?);
-        let mut document: Self = typed(Value::Object(fields)).map_err(DocumentError::Setting)?;
+        let mut document: Self = typed(&Value::Object(fields)).map_err(DocumentError::Setting)?;
         check_settings(&document).map_err(DocumentError::Setting)?;
         let home = document.server.namespace.clone();
         document.tools = entries(&tools, "tools", read_tool, |tool: &Tool| tool.name.clone(), &mut faults);
@@ -101,12 +102,12 @@ fn take_list(fields: &mut Map<String, Value>, key: &str) -> Result<Vec<Value>, D
     }
 }
 
-/// Reads a typed value; what is empty counts as absent.
-fn typed<T: DeserializeOwned>(mut value: Value) -> Result<T, String> {
-    strip(&mut value);
-    serde_json::from_value(value).map_err(|error| error.to_string())
+/// Reads a typed value.
+fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
+    T::deserialize(value).map_err(|error| error.to_string())
 }
 
+/// Takes away what is empty, as that counts as absent.
 fn strip(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -254,7 +255,7 @@ impl Lenient for Grant {
 }
 
 fn read_tool(item: &Value) -> Read<Tool> {
-    match typed::<Tool>(item.clone()) {
+    match typed::<Tool>(item) {
         Ok(tool) if tool.name.trim().is_empty() => Read::Nothing("it has no name".to_owned()),
         Ok(tool) if tool.required_trust == Some(Trust::None) => {
             Read::Nothing("required_trust: expected low, medium or high".to_owned())
@@ -265,7 +266,7 @@ fn read_tool(item: &Value) -> Read<Tool> {
 }
 
 fn read_session(item: &Value) -> Read<Session> {
-    let session: Session = match typed(item.clone()) {
+    let session: Session = match typed(item) {
         Ok(session) => session,
         Err(error) => return Read::Nothing(format!("{error}; the session does not exist until this is put right")),
     };
@@ -297,7 +298,7 @@ fn read_session(item: &Value) -> Read<Session> {
 }
 
 fn read_grant(item: &Value) -> Read<Grant> {
-    let problem = match typed::<Grant>(item.clone()) {
+    let problem = match typed::<Grant>(item) {
         Ok(grant) => match grant_problem(&grant) {
             None => return Read::Whole(grant),
             Some(problem) => problem,
@@ -310,7 +311,7 @@ fn read_grant(item: &Value) -> Read<Grant> {
     {
         let mut fields = fields.clone();
         fields.insert("max_trust".to_owned(), Value::String(Trust::None.as_str().to_owned()));
-        if let Ok(grant) = typed::<Grant>(Value::Object(fields))
+        if let Ok(grant) = typed::<Grant>(&Value::Object(fields))
             && grant_problem(&grant).is_none()
         {
             return Read::Part(grant, format!("max_trust: {problem}; the grant gives no trust"));
@@ -370,7 +371,7 @@ fn salvage(item: &Value) -> Option<Grant> {
             kept.insert(key.to_owned(), value.clone());
         }
     }
-    let mut grant: Grant = typed(Value::Object(kept)).ok()?;
+    let mut grant: Grant = typed(&Value::Object(kept)).ok()?;
     if grant.name.trim().is_empty() {
         return None;
     }
@@ -392,15 +393,15 @@ fn salvage(item: &Value) -> Option<Grant> {
     };
     grant.tool_rules = denies("tool_rules")
         .into_iter()
-        .filter_map(|rule| typed(Value::Object(rule)).ok())
+        .filter_map(|rule| typed(&Value::Object(rule)).ok())
         .collect();
     grant.prompt_rules = denies("prompt_rules")
         .into_iter()
-        .filter_map(|rule| typed(Value::Object(rule)).ok())
+        .filter_map(|rule| typed(&Value::Object(rule)).ok())
         .collect();
     grant.resource_rules = denies("resource_rules")
         .into_iter()
-        .filter_map(|rule| typed(Value::Object(rule)).ok())
+        .filter_map(|rule| typed(&Value::Object(rule)).ok())
         .collect();
     Some(grant)
 }

@@ -94,21 +94,35 @@ pub(super) fn is_empty(value: &Value) -> bool {
 fn write(value: &Value, text: &mut String) {
     match value {
         Value::Array(items) => {
-            let mut texts: Vec<String> = items
-                .iter()
-                .map(|item| {
-                    let mut text = String::new();
-                    write(item, &mut text);
-                    text
-                })
-                .collect();
+            let mut texts: Vec<String> = items.iter().map(canonical).collect();
             in_order(&mut texts);
             text.push('[');
-            text.push_str(&texts.join(","));
+            for (at, item) in texts.iter().enumerate() {
+                if at > 0 {
+                    text.push(',');
+                }
+                text.push_str(item);
+            }
             text.push(']');
         }
         Value::Object(fields) => object(fields.iter(), text),
+        Value::String(own) => string(own, text),
         scalar => text.push_str(&scalar.to_string()),
+    }
+}
+
+fn canonical(value: &Value) -> String {
+    let mut text = String::with_capacity(256);
+    write(value, &mut text);
+    text
+}
+
+/// A JSON string. Nearly none needs an escape.
+fn string(own: &str, text: &mut String) {
+    if own.bytes().any(|byte| byte < 0x20 || matches!(byte, b'"' | b'\\')) {
+        text.push_str(&Value::from(own).to_string());
+    } else {
+        text.extend(["\"", own, "\""]);
     }
 }
 
@@ -120,7 +134,7 @@ fn object<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>, text: &mut 
         if at > 0 {
             text.push(',');
         }
-        text.push_str(&Value::from(key.as_str()).to_string());
+        string(key, text);
         text.push(':');
         write(value, text);
     }

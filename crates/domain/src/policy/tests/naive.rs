@@ -135,6 +135,7 @@ fn judge(document: &Document, call: &Call<'_>, now: Timestamp, told: &mut Told) 
         Target::Prompt(_) => settings.prompts.unwrap_or(KindRule::Granted),
         Target::Task => settings.tasks.unwrap_or(KindRule::Identified),
         Target::Open | Target::Other => settings.others.unwrap_or(KindRule::Identified),
+        Target::Unclear => KindRule::Denied,
     };
     match kind {
         KindRule::Denied => return Err(Reason::KindDenied),

@@ -267,7 +267,7 @@ fn call() -> impl Strategy<Value = Call<'static>> {
         6 => select(&TOOLS[..]).prop_map(Target::Tool),
         2 => select(&URIS[..]).prop_map(Target::Resource),
         1 => select(vec!["greet", "go/on", "x"]).prop_map(Target::Prompt),
-        1 => select(vec![Target::Task, Target::Open, Target::Other]),
+        1 => select(vec![Target::Task, Target::Open, Target::Other, Target::Unclear]),
     ];
     let arguments = prop_oneof![
         Just(Arguments::Json("")),

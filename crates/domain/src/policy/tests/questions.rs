@@ -127,6 +127,39 @@ fn differences_say_who_gains_and_who_loses() {
 }
 
 #[test]
+fn methods_are_about_what_they_name() {
+    let (name, uri) = (Some("n"), Some("u"));
+    for (method, name, uri, target) in [
+        ("tools/call", name, uri, Target::Tool("n")),
+        ("call_tool", name, None, Target::Tool("n")),
+        ("prompts/get", name, uri, Target::Prompt("n")),
+        ("resources/read", name, uri, Target::Resource("u")),
+        ("resources/subscribe", None, uri, Target::Resource("u")),
+        ("resources/unsubscribe", None, uri, Target::Resource("u")),
+        ("completion/complete", name, None, Target::Prompt("n")),
+        ("completion/complete", None, uri, Target::Resource("u")),
+        ("completion/complete", name, uri, Target::Unclear),
+        ("completion/complete", None, None, Target::Other),
+        ("subscriptions/listen", None, None, Target::Other),
+        ("tasks/result", None, None, Target::Task),
+        ("notifications/initialized", None, None, Target::Open),
+        ("tools/list", None, None, Target::Open),
+        ("acme/wipe", name, uri, Target::Other),
+    ] {
+        assert_eq!(Target::of(method, name, uri), target, "{method}");
+    }
+    let call = Call {
+        claims: Claims {
+            human: "alice",
+            identity: Identity::Verified,
+            ..Claims::NOBODY
+        },
+        ..Call::of(Target::Unclear)
+    };
+    assert_eq!(Policy::compile(&document()).decide(&call, now()).reason, Reason::KindDenied);
+}
+
+#[test]
 fn windows_open_and_close() {
     let window = |days: &[&str], from: &str, to: &str, utc_offset: &str| Window {
         days: days.iter().map(|day| (*day).to_owned()).collect(),
