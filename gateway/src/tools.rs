@@ -187,14 +187,14 @@ mod tests {
     fn changes_are_told_once_and_pages_add_up() {
         let definitions = Definitions::default();
         let (a, b) = (json!({"name": "a", "description": "1"}), json!({"name": "b"}));
-        assert_eq!(definitions.take_in(&[a.clone()]), []);
+        assert_eq!(definitions.take_in(std::slice::from_ref(&a)), []);
         assert_eq!(definitions.take_in(&[b]), [], "another page");
-        let changed = json!({"name": "a", "description": "2"});
-        let changes = definitions.take_in(&[changed.clone()]);
+        let other = json!({"name": "a", "description": "2"});
+        let changes = definitions.take_in(std::slice::from_ref(&other));
         assert_eq!(changes.len(), 1);
         assert_eq!((changes[0].tool.as_str(), &*changes[0].before), ("a", hash(&a).as_str()));
-        assert_eq!(definitions.of("a").as_deref(), Some(hash(&changed).as_str()));
-        assert_eq!(definitions.take_in(&[changed]), []);
+        assert_eq!(definitions.of("a").as_deref(), Some(hash(&other).as_str()));
+        assert_eq!(definitions.take_in(&[other]), []);
     }
 
     #[test]

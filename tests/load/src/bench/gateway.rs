@@ -2,6 +2,9 @@
 //!
 //! Rounds alternate between the targets, so that whatever else the machine does hits all of them, and the middle round counts.
 
+mod instructions;
+mod policy;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -35,6 +38,9 @@ pub struct Args {
     /// Rounds of each target
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Count the instructions of a call with valgrind, and measure nothing else
+    #[arg(long)]
+    instructions: bool,
     /// Seconds of each busy round; a quiet one takes half of it
     #[arg(long, default_value_t = 2)]
     seconds: u64,
@@ -107,6 +113,7 @@ fn tool_call(tool: &str) -> Bytes {
         ("mcp-protocol-version", "2026-07-28"),
         ("mcp-method", "tools/call"),
         ("mcp-name", tool),
+        ("x-mcp-agent-session", policy::CREDENTIAL),
     ];
     request("POST", "/mcp", &headers, &upstream::call(tool))
 }
@@ -118,6 +125,9 @@ pub async fn measure(args: Args) -> anyhow::Result<()> {
     let folder = scratch.path();
     let own = std::env::current_exe()?;
 
+    if args.instructions {
+        return instructions::count(&args.gateway, folder).await;
+    }
     let upstream = free_address()?;
     let mut server = Running::start(
         &own,
@@ -129,8 +139,9 @@ pub async fn measure(args: Args) -> anyhow::Result<()> {
     let mut targets = vec![
         Target::new("direct", upstream, server).await?,
         start_proxy(&own, upstream, folder).await?,
-        start_gateway(&args.gateway, Recording::Delivered, upstream, folder).await?,
-        start_gateway(&args.gateway, Recording::Dropped, upstream, folder).await?,
+        start_gateway(&args.gateway, Governed::Many, upstream, folder).await?,
+        start_gateway(&args.gateway, Governed::Few, upstream, folder).await?,
+        start_gateway(&args.gateway, Governed::Not, upstream, folder).await?,
     ];
     let nginx = start_nginx(&args.nginx, upstream, folder).await;
     let missing = nginx.as_ref().err().map(|error| format!("{error:#}"));
@@ -149,14 +160,14 @@ pub async fn measure(args: Args) -> anyhow::Result<()> {
     for target in &mut targets {
         match target.name {
             "direct" => delays(target, &mut report).await?,
-            "gateway, events dropped" => {}
+            "gateway, 10 grants" | "gateway, no policy" => {}
             _ => streams(target, &mut report).await?,
         }
     }
     if let Some(missing) = missing {
         report.note(format!("nginx is left out: {missing}"));
     }
-    report.note("Recording is on, towards a sink that answers 202. The policy allows everything: policies with grants are not yet an option of the program.");
+    report.note("Recording is on, towards a sink that answers 202. Each call presents a session; the policy has 10 000 grants and sessions unless said otherwise.");
     report.print();
     Ok(())
 }
@@ -166,7 +177,7 @@ fn table(targets: &[Target]) -> anyhow::Result<Report> {
         "Gateway: tools/call of 419 bytes, answer of {} bytes, one worker each",
         upstream::SMALL.len()
     ));
-    let [direct, bare, gateway, dropping, ..] = targets else {
+    let [direct, bare, gateway, few, ungoverned, ..] = targets else {
         anyhow::bail!("targets are missing")
     };
     let cpu = |target: &Target| median(target.cpu.clone());
@@ -193,8 +204,13 @@ fn table(targets: &[Target]) -> anyhow::Result<Report> {
         "≤ 1.5 ×",
     );
     report.row(
-        "gateway: delivering events, share of CPU a request",
-        format!("{:+.1} µs", cpu(gateway) - cpu(dropping)),
+        "gateway: CPU a request with 10 000 grants and sessions over 10",
+        format!("{:.2} ×", cpu(gateway) / cpu(few)),
+        "no growth",
+    );
+    report.row(
+        "gateway: judging, share of CPU a request",
+        format!("{:+.1} µs", cpu(gateway) - cpu(ungoverned)),
         "",
     );
     report.row(
@@ -212,7 +228,7 @@ fn table(targets: &[Target]) -> anyhow::Result<Report> {
         format!("{:.2} ×", rate(gateway) / rate(bare)),
         "",
     );
-    if let Some(nginx) = targets.get(4) {
+    if let Some(nginx) = targets.get(5) {
         report.row(
             "gateway: throughput over nginx",
             format!("{:.2} ×", rate(gateway) / rate(nginx)),
@@ -340,45 +356,73 @@ async fn start_proxy(own: &Path, upstream: SocketAddr, folder: &Path) -> anyhow:
     .await
 }
 
-/// What becomes of the gateway's events.
+/// Which policy judges the calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Recording {
-    Delivered,
-    /// Made, counted and dropped: what the program does without an address to send to.
-    Dropped,
+enum Governed {
+    /// One of 10 000 grants and sessions.
+    Many,
+    /// One of 10.
+    Few,
+    Not,
 }
 
-async fn start_gateway(program: &Path, recording: Recording, upstream: SocketAddr, folder: &Path) -> anyhow::Result<Target> {
-    let (address, admin) = (free_address()?, free_address()?);
-    let (port, admin_port) = (address.port().to_string(), admin.port().to_string());
-    let (upstream_url, sink) = (format!("http://{upstream}"), format!("http://{upstream}/events"));
-    let mut args = vec![
+impl Governed {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Many => "gateway",
+            Self::Few => "gateway, 10 grants",
+            Self::Not => "gateway, no policy",
+        }
+    }
+
+    fn entries(self) -> usize {
+        match self {
+            Self::Many => 10_000,
+            Self::Few => 10,
+            Self::Not => 0,
+        }
+    }
+}
+
+/// The options of a gateway with one worker that delivers its events to the upstream.
+fn gateway_options(address: SocketAddr, admin: SocketAddr, upstream: SocketAddr, policy: Option<&Path>) -> Vec<String> {
+    let mut options: Vec<String> = [
         "--server-name",
         "load",
-        "--upstream-url",
-        &upstream_url,
         "--host",
         "127.0.0.1",
-        "--port",
-        &port,
-        "--admin-port",
-        &admin_port,
         "--worker-threads",
         "1",
         "--log-level",
         "warn",
-    ];
-    let name = match recording {
-        Recording::Delivered => {
-            args.extend(["--analytics-ingest-url", &sink]);
-            "gateway"
-        }
-        Recording::Dropped => "gateway, events dropped",
-    };
+    ]
+    .map(str::to_owned)
+    .into();
+    let mut add = |option: &str, value: String| options.extend([option.to_owned(), value]);
+    add("--upstream-url", format!("http://{upstream}"));
+    add("--analytics-ingest-url", format!("http://{upstream}/events"));
+    add("--port", address.port().to_string());
+    add("--admin-port", admin.port().to_string());
+    if let Some(policy) = policy {
+        add("--policy-file", policy.display().to_string());
+    }
+    options
+}
+
+async fn start_gateway(program: &Path, governed: Governed, upstream: SocketAddr, folder: &Path) -> anyhow::Result<Target> {
+    let (address, admin) = (free_address()?, free_address()?);
+    let name = governed.name();
+    let path = folder.join(format!("{name}.json"));
+    let policy = (governed != Governed::Not).then_some(path.as_path());
+    if let Some(path) = policy {
+        fs::write(path, policy::document(governed.entries()))?;
+    }
+    let options = gateway_options(address, admin, upstream, policy);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
     Target::new(
         name,
         address,
-        Running::start(program, &args, Cores::Second, &folder.join(format!("{name}.log")))?,
+        Running::start(program, &options, Cores::Second, &folder.join(format!("{name}.log")))?,
     )
     .await
 }
