@@ -15,6 +15,7 @@ use service_kit::{Clock, Metrics, Problem, Shutdown, Stage, Tasks};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::{Access, StaticAccess};
+use crate::alerts::{Alerts, AlertsConfig};
 use crate::control::{Control, ControlAccess};
 use crate::operations::{OperationError, Operations};
 use crate::settings::Config;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) operations: Arc<dyn Operations>,
     pub(crate) access: Arc<dyn Access>,
     control: Option<Control>,
+    pub(crate) alerts: Alerts,
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,
@@ -127,12 +129,21 @@ impl Api {
         (access, control): (Arc<dyn Access>, Option<Control>),
         tasks: &Tasks,
     ) -> Self {
+        let alerts = config.alerts_file.clone().map(|file| {
+            let alerts = AlertsConfig {
+                file,
+                interval: config.alerts_interval,
+                query_time_max: config.query_time_max,
+            };
+            Alerts::watch(alerts, Arc::clone(&reader), Arc::clone(&operations), tasks)
+        });
         let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         Self(Arc::new(Shared {
             reader,
             operations,
             access,
             control,
+            alerts: alerts.unwrap_or_default(),
             queries: places(config.queries_max),
             // Exports last long, so they have places of their own and leave those of short questions free.
             exports: places(config.queries_max.div_ceil(2)),

@@ -15,6 +15,7 @@
 //! Questions go to a [`sentinel_store::Reader`] under a bound of number and time; what operators do goes to an [`Operations`].
 
 mod access;
+mod alerts;
 mod api;
 mod audit;
 mod control;
@@ -42,7 +43,7 @@ pub use audit::AuditSink;
 pub use control::{Control, ControlConfig, SignUp};
 pub use database::{Database, DatabaseError};
 pub use openapi::document as openapi_document;
-pub use operations::{DeadLetterPage, DeadLetters, KeySpec, Keys, Logs, OperationError, Operations, Status};
+pub use operations::{DeadLetterPage, DeadLetters, KeySpec, Keys, LogRun, Logs, OperationError, Operations, Status};
 pub use params::{Kind, Param};
 pub use routes::{Filters, Need, ROUTES, Route, router};
 pub use settings::{Args, Config, ConfigError};

@@ -35,10 +35,20 @@ pub trait Status: Debug + Send + Sync + 'static {
     fn system_status(&self) -> BoxFuture<'_, Result<SystemStatus, OperationError>>;
 }
 
+/// Which run of the system a log is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogRun {
+    /// The one that answers.
+    This,
+    /// The one before it.
+    Previous,
+}
+
 /// What components write into their logs. `filter.component` is not set: the component is a key such as `gateway`.
 pub trait Logs: Debug + Send + Sync + 'static {
     /// The kept lines that pass, oldest first.
-    fn log_lines(&self, component: &str, filter: LogFilter) -> BoxFuture<'_, Result<Vec<LogLine>, OperationError>>;
+    fn log_lines(&self, component: &str, run: LogRun, filter: LogFilter)
+    -> BoxFuture<'_, Result<Vec<LogLine>, OperationError>>;
 
     /// The kept lines that pass, then every later one, without end.
     fn follow_log_lines(&self, component: &str, filter: LogFilter) -> Result<BoxStream<'static, LogLine>, OperationError>;

@@ -74,6 +74,14 @@ pub struct Args {
     /// Most bytes of memory that an SQL question may take.
     #[arg(long, env = "PLATFORM_API_SQL_MEMORY_BYTES_MAX", hide_env_values = true, default_value_t = 256 << 20, value_name = "BYTES")]
     pub sql_memory_bytes_max: u64,
+
+    /// File of alert rules, read again whenever it changes.
+    #[arg(long, env = "PLATFORM_API_ALERTS_FILE", hide_env_values = true, value_name = "FILE")]
+    pub alerts_file: Option<PathBuf>,
+
+    /// Time between two judgements of the alert rules, such as `15s`.
+    #[arg(long, env = "PLATFORM_API_ALERTS_INTERVAL", hide_env_values = true, default_value = "15s", value_parser = parse_duration, value_name = "DURATION")]
+    pub alerts_interval: Duration,
 }
 
 /// Checked settings.
@@ -88,6 +96,8 @@ pub struct Config {
     pub streams_max: usize,
     pub sql_rows_max: u64,
     pub sql_memory_bytes_max: u64,
+    pub alerts_file: Option<PathBuf>,
+    pub alerts_interval: Duration,
 }
 
 /// Settings that cannot be used.
@@ -125,6 +135,8 @@ impl Default for Config {
             streams_max: 64,
             sql_rows_max: 10_000,
             sql_memory_bytes_max: 256 << 20,
+            alerts_file: None,
+            alerts_interval: Duration::from_secs(15),
         }
     }
 }
@@ -140,6 +152,7 @@ impl TryFrom<Args> for Config {
             ("--export-time-max", args.export_time_max.is_zero()),
             ("--sql-rows-max", args.sql_rows_max == 0),
             ("--sql-memory-bytes-max", args.sql_memory_bytes_max == 0),
+            ("--alerts-interval", args.alerts_interval.is_zero()),
         ];
         if let Some((name, _)) = bounds.into_iter().find(|(_, zero)| *zero) {
             return Err(ConfigError::Zero(name));
@@ -158,6 +171,8 @@ impl TryFrom<Args> for Config {
             streams_max: args.streams_max,
             sql_rows_max: args.sql_rows_max,
             sql_memory_bytes_max: args.sql_memory_bytes_max,
+            alerts_file: args.alerts_file,
+            alerts_interval: args.alerts_interval,
         })
     }
 }

@@ -66,6 +66,14 @@ pub struct Args {
     /// Longest time until an event is in a Parquet file, such as 60s. It is visible at once, and durable before that, in the queue
     #[arg(long, env = "MCP_RUNTIME_FLUSH_AGE", hide_env_values = true, default_value = "60s", value_parser = parse_duration, value_name = "TIME")]
     pub flush_age: Duration,
+
+    /// Longest time that a question or a person's SQL may take, such as 30s
+    #[arg(long, env = "MCP_RUNTIME_QUERY_TIME_LIMIT", hide_env_values = true, default_value = "30s", value_parser = parse_duration, value_name = "TIME")]
+    pub query_time_limit: Duration,
+
+    /// File of alert rules, read again whenever it changes [default: alerts.yaml in the data folder]
+    #[arg(long, env = "MCP_RUNTIME_ALERTS", hide_env_values = true, value_name = "FILE")]
+    pub alerts: Option<PathBuf>,
 }
 
 /// A server given on the command line.
@@ -89,6 +97,8 @@ pub struct Config {
     pub(crate) memory_bytes_max: u64,
     pub(crate) queue_bytes_max: u64,
     pub(crate) flush_age: Duration,
+    pub(crate) query_time_max: Duration,
+    pub(crate) alerts_file: PathBuf,
 }
 
 /// Settings that cannot be used.
@@ -131,6 +141,9 @@ pub enum ConfigError {
     /// Too little memory.
     #[error("--memory-limit is {0} bytes, but at least {MEMORY_BYTES_LEAST} are needed")]
     Memory(u64),
+    /// No question could be answered.
+    #[error("--query-time-limit is zero; no question could be answered")]
+    QueryTime,
     /// Nothing would be kept.
     #[error("--retention is less than an hour; events would vanish as they come")]
     Retention,
@@ -149,11 +162,17 @@ impl TryFrom<Args> for Config {
         if args.retention < Duration::from_hours(1) {
             return Err(ConfigError::Retention);
         }
+        if args.query_time_limit.is_zero() {
+            return Err(ConfigError::QueryTime);
+        }
+        let data_dir = args.data_dir.or_else(home).ok_or(ConfigError::NoHome)?;
         let mut config = Self {
             servers: Vec::new(),
+            alerts_file: args.alerts.unwrap_or_else(|| data_dir.join("alerts.yaml")),
+            query_time_max: args.query_time_limit,
             manifests: args.manifests,
             namespace,
-            data_dir: args.data_dir.or_else(home).ok_or(ConfigError::NoHome)?,
+            data_dir,
             listen: args.listen,
             retention: args.retention,
             memory_bytes_max: args.memory_limit,

@@ -33,7 +33,7 @@ use sentinel_queue::log::{self, LogAppender, LogConfig, LogTail};
 use sentinel_store::parquet::{EngineSettings, ParquetConfig, ParquetReader, ParquetStore};
 use sentinel_store::{EventWriter as _, Reader};
 use service_kit::http::{HttpLimits, routed};
-use service_kit::{Clock, Stage, Tasks, health, problem};
+use service_kit::{Clock, PreviousLog, Stage, Tasks, health, problem};
 
 pub use args::{Args, Config, ConfigError, ServerArg};
 pub use folder::FolderError;
@@ -48,6 +48,8 @@ const IDLE_CONNECTION_MAX: Duration = Duration::from_mins(2);
 const SPOOL_BYTES_MAX: u64 = 256 << 20;
 /// Disk for records that could not be stored. When it is used up, the processor waits for a person.
 const DEAD_LETTER_BYTES_MAX: u64 = 64 << 20;
+/// Disk for the log of a run; the run before takes as much.
+const LOG_BYTES_MAX: u64 = 32 << 20;
 
 /// A running stack.
 #[derive(Debug)]
@@ -65,6 +67,9 @@ pub struct Standalone {
 /// Starts everything, and returns when it is ready. It runs until the process is asked to stop.
 pub async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Standalone> {
     let folder = Folder::take(&config.data_dir)?;
+    let previous_log = PreviousLog::keep(&folder.path("logs"), LOG_BYTES_MAX, tasks.logs(), tasks)
+        .await
+        .context("opening the folder of logs")?;
     let socket = service_kit::http::bind(config.listen)?;
     let address = socket.local_addr().context("reading the address of the listener")?;
     let url = format!("http://{}", reachable(address));
@@ -94,8 +99,9 @@ pub async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Standalone> 
         ring,
         queue: pipeline.appender.clone(),
         dead_letters: Arc::clone(&pipeline.dead_letters),
+        previous_log,
     };
-    let api = open_api(address, reader, operations, tasks);
+    let api = open_api(&config, address, reader, operations, tasks);
     let app = problem::with_fallbacks(platform_api::router(api).merge(ingest_routes).merge(health::routes(tasks)));
     let limits = HttpLimits {
         header_read_timeout: IDLE_CONNECTION_MAX,
@@ -233,7 +239,13 @@ fn gateway_limits(address: SocketAddr) -> GatewayLimits {
 }
 
 /// On loopback whoever is on this machine is let in; beyond it nobody is without a key.
-fn open_api(address: SocketAddr, reader: Arc<dyn Reader>, operations: StackOperations, tasks: &Tasks) -> Api {
+fn open_api(
+    settings: &Config,
+    address: SocketAddr,
+    reader: Arc<dyn Reader>,
+    operations: StackOperations,
+    tasks: &Tasks,
+) -> Api {
     let open_loopback = if address.ip().is_loopback() {
         OpenLoopback::Yes
     } else {
@@ -241,6 +253,8 @@ fn open_api(address: SocketAddr, reader: Arc<dyn Reader>, operations: StackOpera
     };
     let config = platform_api::Config {
         open_loopback,
+        query_time_max: settings.query_time_max,
+        alerts_file: Some(settings.alerts_file.clone()),
         ..platform_api::Config::default()
     };
     Api::new(config, reader, Arc::new(operations), tasks)

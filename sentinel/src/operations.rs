@@ -10,7 +10,7 @@ use domain::operations::{ComponentState, ComponentStatus, DeadLetter, KeyView, L
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
-use platform_api::{DeadLetterPage, DeadLetters, KeySpec, Keys, Logs, OperationError, Status};
+use platform_api::{DeadLetterPage, DeadLetters, KeySpec, Keys, LogRun, Logs, OperationError, Status};
 use sentinel_ingest::keys::KeyStoreError;
 use sentinel_ingest::{IngestStatus, KeyRing, KeyStore, NewKeyRequest};
 use sentinel_processor::ProcessorStatus;
@@ -18,7 +18,7 @@ use sentinel_queue::dead_letters::{DeadLetters as _, FileDeadLetters, replay};
 use sentinel_queue::log::LogAppender;
 use sentinel_store::query::{Filter, Scope};
 use sentinel_store::{Reader, UsageQuery};
-use service_kit::{LogFilter, LogRecord, Tasks};
+use service_kit::{LogFilter, LogRecord, PreviousLog, Tasks};
 
 use crate::servers::Servers;
 
@@ -54,6 +54,7 @@ pub(crate) struct StackOperations {
     pub(crate) ring: KeyRing,
     pub(crate) queue: LogAppender,
     pub(crate) dead_letters: Arc<FileDeadLetters>,
+    pub(crate) previous_log: PreviousLog,
 }
 
 impl StackOperations {
@@ -255,10 +256,22 @@ fn line_of(record: &LogRecord) -> LogLine {
 }
 
 impl Logs for StackOperations {
-    fn log_lines(&self, component: &str, filter: LogFilter) -> BoxFuture<'_, Result<Vec<LogLine>, OperationError>> {
-        let lines = of_component(component, filter)
-            .map(|filter| self.tasks.logs().read(&filter).iter().map(|record| line_of(record)).collect());
-        futures::future::ready(lines).boxed()
+    fn log_lines(
+        &self,
+        component: &str,
+        run: LogRun,
+        filter: LogFilter,
+    ) -> BoxFuture<'_, Result<Vec<LogLine>, OperationError>> {
+        let filter = of_component(component, filter);
+        async move {
+            let filter = filter?;
+            let records = match run {
+                LogRun::This => self.tasks.logs().read(&filter),
+                LogRun::Previous => self.previous_log.read(&filter).await.map_err(failed)?,
+            };
+            Ok(records.iter().map(|record| line_of(record)).collect())
+        }
+        .boxed()
     }
 
     fn follow_log_lines(&self, component: &str, filter: LogFilter) -> Result<BoxStream<'static, LogLine>, OperationError> {

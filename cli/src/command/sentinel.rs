@@ -1,5 +1,6 @@
 //! `sentinel`: observe a running system.
 
+pub(crate) mod alerts;
 pub(crate) mod dlq;
 pub(crate) mod events;
 pub(crate) mod filter;
@@ -41,6 +42,9 @@ pub(crate) enum SentinelCommand {
         after_help = "Example:\n  mcp-runtime sentinel query \"select tool_name, count(*) as calls from events group by tool_name order by calls desc\""
     )]
     Query(query::QueryArgs),
+    /// Alert rules and how each stands; exit code 1 when one fires
+    #[command(after_help = "Examples:\n  mcp-runtime sentinel alerts\n  mcp-runtime sentinel alerts --firing -o json")]
+    Alerts(alerts::AlertsArgs),
     /// Ingest keys: make, list, revoke, rotate
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -56,6 +60,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: SentinelComman
         SentinelCommand::Events(args) => events::run(client, output, &args).await,
         SentinelCommand::Tools(args) => tools::run(client, output, &args).await,
         SentinelCommand::Query(args) => query::run(client, output, &args).await,
+        SentinelCommand::Alerts(args) => alerts::run(client, output, &args).await,
         SentinelCommand::Keys(command) => keys::run(client, output, command).await,
         SentinelCommand::Dlq(command) => dlq::run(client, output, command).await,
     }

@@ -30,9 +30,9 @@ pub(crate) fn run(args: UpArgs) -> Result<Done, Fault> {
         stack,
         mut process,
     } = args;
-    // The demo's own server and clients tell every step at `info`, which would drown what the stack says.
+    // The demo's own server and clients tell every step, and each failure they are there to show, which would drown what the stack says.
     if demo {
-        process.log_level += ",rmcp=warn";
+        process.log_level += ",rmcp=off";
     }
     // Before anything is started, so that a wrong option ends like one that the parser itself refuses.
     let config = sentinel::Config::try_from(stack)

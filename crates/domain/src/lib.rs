@@ -3,6 +3,7 @@
 //! Nothing here does I/O, knows a runtime or reads a clock. Whatever crosses a process boundary is defined here or in
 //! `crds`, and only there.
 
+pub mod alerts;
 pub mod analytics;
 pub mod delivery;
 pub mod event;

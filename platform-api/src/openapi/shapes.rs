@@ -67,6 +67,16 @@ const SHAPES: &[(&str, &str)] = &[
         "namespace:text server:text tool_name:text +CallCounts error_rate:num deny_rate:num unique_callers:int last_seen:time \
          previous_calls:int",
     ),
+    (
+        "AlertRule",
+        "name:text metric:text above?:num below?:num changes_by?:num window_seconds:int filter?:any calls_min:int",
+    ),
+    ("WebhookStatus", "host:text delivered:int failed:int fault?:text"),
+    (
+        "AlertStatus",
+        "+AlertRule state:text since:time|null value:num|null before?:num evaluated_at:time|null fault?:text webhook?:WebhookStatus",
+    ),
+    ("AlertsReport", "alerts:[AlertStatus] faults:[text] file?:text as_of:time"),
     ("ToolsReport", "tools:[ToolRow] served_from:text +Horizon"),
     ("SqlQuestion", "sql:text format?:text limit?:int"),
     ("SqlColumn", "name:text type:text"),

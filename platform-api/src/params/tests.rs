@@ -90,7 +90,7 @@ fn each_wrong_parameter_says_what_would_be_right() {
         ("/api/v1/analytics/usage", "window_days=366"),
         ("/api/v1/analytics/export", "format=xlsx"),
         ("/api/v1/sentinel/logs/{component}", "follow=yes"),
-        ("/api/v1/sentinel/logs/{component}", "server=a"),
+        ("/api/v1/sentinel/logs/{component}", "tool_name=a"),
         ("/api/v1/sentinel/dlq", "after=-1"),
     ] {
         let problem = read(path, query).expect_err(query);

@@ -30,6 +30,7 @@ use self::place::{Follower, Place};
 use super::Call;
 use super::events::EventRow;
 use crate::api::{Api, StreamPlace, json, operation_problem};
+use crate::operations::LogRun;
 use crate::params::invalid;
 
 /// Silence after which a comment is sent, so that both ends notice when the other is gone.
@@ -108,10 +109,19 @@ pub(super) async fn logs(
         tail: usize::try_from(params.number("tail")).ok(),
         level_min: params.text("level").and_then(|level| level.parse().ok()).unwrap_or_default(),
         grep: params.text("grep").map(str::to_owned),
-        field: None,
+        field: params.text("server").map(|server| ("server".to_owned(), server.to_owned())),
     };
+    let run = if params.flag("previous") {
+        LogRun::Previous
+    } else {
+        LogRun::This
+    };
+    if run == LogRun::Previous && params.flag("follow") {
+        return Err(Problem::bad_request("the run before is over and writes no further lines")
+            .with_hint("leave out one of `follow` and `previous`"));
+    }
     if !params.flag("follow") {
-        let lines = api.operate(api.0.operations.log_lines(&component, filter)).await?;
+        let lines = api.operate(api.0.operations.log_lines(&component, run, filter)).await?;
         return Ok(json(lines));
     }
     let held = api.stream_place()?;

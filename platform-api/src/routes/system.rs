@@ -79,6 +79,10 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Response, Problem> 
     Ok(json(api.operate(api.0.operations.system_status()).await?))
 }
 
+pub(super) async fn alerts(State(api): State<Api>) -> Response {
+    json(api.0.alerts.report(api.now()))
+}
+
 #[derive(Debug, Serialize)]
 struct KeyList {
     keys: Vec<KeyView>,

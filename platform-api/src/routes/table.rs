@@ -150,6 +150,18 @@ const LOGS: &[Param] = &[
         help: "Only lines that contain this text, in any case",
     },
     Param {
+        name: "server",
+        kind: Kind::Text,
+        default: "",
+        help: "Only lines about this MCP server",
+    },
+    Param {
+        name: "previous",
+        kind: Kind::Flag,
+        default: "false",
+        help: "The log of the run before this one, such as one that crashed",
+    },
+    Param {
         name: "follow",
         kind: Kind::Flag,
         default: "false",
@@ -253,6 +265,7 @@ routes! {
     Get "/api/v1/runtime/server-events" Caller "The newest events of one server" [WINDOW, SERVER_EVENTS] All, Body::None => Answer::Json("ServerEvents"), get events::of_server;
     Get "/api/v1/runtime/components" Admin "The parts of the system" [] None, Body::None => Answer::Json("Components"), get system::components;
     Get "/api/v1/sentinel/status" Admin "How the whole system is" [] None, Body::None => Answer::Json("SystemStatus"), get system::status;
+    Get "/api/v1/sentinel/alerts" Admin "The alert rules and how each stands" [] None, Body::None => Answer::Json("AlertsReport"), get system::alerts;
     Get "/api/v1/sentinel/logs/{component}" Admin "The log of one component" [LOGS] None, Body::None => Answer::Logs, get follow::logs;
     Get "/api/v1/sentinel/keys" Admin "The ingest keys, without their secrets" [] None, Body::None => Answer::Json("KeyList"), get system::keys;
     Post "/api/v1/sentinel/keys" Admin "Make an ingest key; its secret is in this answer and never again" [] None, Body::Json("KeyWish") => Answer::Created("NewKey"), post system::create_key;

@@ -99,6 +99,12 @@ const ROWS: &[(&str, &str, &str, [u16; 4])] = &[
         [401, 200, 403, 403],
     ),
     (
+        "GET /api/v1/sentinel/alerts",
+        "/api/v1/sentinel/alerts",
+        "",
+        [401, 200, 403, 403],
+    ),
+    (
         "GET /api/v1/sentinel/logs/{component}",
         "/api/v1/sentinel/logs/gateway",
         "",

@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod alerts;
 mod bounds;
 mod control;
 mod described;

@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use http::Request;
 use http_body_util::BodyExt as _;
-use platform_api::{Api, Config, DeadLetterPage, DeadLetters, KeySpec, Keys, Logs, OperationError, ServiceKey, Status};
+use platform_api::{Api, Config, DeadLetterPage, DeadLetters, KeySpec, Keys, LogRun, Logs, OperationError, ServiceKey, Status};
 use sentinel_store::memory::MemoryStore;
 use sentinel_store::query::{Scope, Watermark};
 use sentinel_store::{
@@ -361,7 +361,12 @@ impl Status for System {
 }
 
 impl Logs for System {
-    fn log_lines(&self, component: &str, filter: LogFilter) -> BoxFuture<'_, Result<Vec<LogLine>, OperationError>> {
+    fn log_lines(
+        &self,
+        component: &str,
+        _run: LogRun,
+        filter: LogFilter,
+    ) -> BoxFuture<'_, Result<Vec<LogLine>, OperationError>> {
         let lines = (0..10)
             .map(line)
             .skip(10_usize.saturating_sub(filter.tail.unwrap_or(10)))

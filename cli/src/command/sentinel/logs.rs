@@ -30,13 +30,28 @@ pub(crate) struct LogsArgs {
     /// Only lines that contain this text
     #[arg(long, value_name = "TEXT")]
     grep: Option<String>,
+    /// Only lines about this MCP server
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// The log of the run before this one, such as one that crashed
+    #[arg(long, conflicts_with = "follow")]
+    previous: bool,
 }
 
 impl LogsArgs {
     fn parameters(&self) -> Vec<(&'static str, String)> {
         let mut query = vec![("tail", self.tail.to_string())];
-        for (name, value) in [("since", &self.since), ("level", &self.level), ("grep", &self.grep)] {
+        let texts = [
+            ("since", &self.since),
+            ("level", &self.level),
+            ("grep", &self.grep),
+            ("server", &self.server),
+        ];
+        for (name, value) in texts {
             query.extend(value.clone().map(|value| (name, value)));
+        }
+        if self.previous {
+            query.push(("previous", "true".to_owned()));
         }
         query
     }
