@@ -8,6 +8,8 @@ mod bad_input;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod kill;

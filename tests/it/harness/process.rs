@@ -83,6 +83,11 @@ impl Launch {
         self
     }
 
+    pub(crate) fn flag(mut self, name: &str) -> Self {
+        self.args.push(name.to_owned());
+        self
+    }
+
     pub(crate) fn server(self, name: &str, url: &str) -> Self {
         self.arg("--server", format!("{name}={url}"))
     }
@@ -328,6 +333,15 @@ impl Standalone {
             } else {
                 Err(format!("{stored} of {events} events stored"))
             }
+        })
+        .await;
+    }
+
+    /// Waits until there are events.
+    pub(crate) async fn has_events(&self, what: &str) {
+        until(what, async || match self.number("select count(*) from events").await {
+            0 => Err("no event is stored".to_owned()),
+            _ => Ok(()),
         })
         .await;
     }
