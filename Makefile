@@ -3,7 +3,7 @@
 CARGO ?= cargo
 DEMO_FLAGS ?=
 # Backends that the default build leaves out; tests and lints cover them all.
-FEATURES = sentinel-queue/kafka,sentinel-store/clickhouse
+FEATURES = sentinel-processor/cluster
 
 .PHONY: help demo check test bench fmt services
 

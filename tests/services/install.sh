@@ -7,6 +7,7 @@
 #   tests/services/install.sh python      only the two Python environments of the SDKs
 #   tests/services/install.sh kafka       only Apache Kafka
 #   tests/services/install.sh clickhouse  only the ClickHouse engine
+#   tests/services/install.sh kubernetes  only the Kubernetes control plane, built from its modules; needs Go
 #
 # Everything lands in ${MCP_RUNTIME_SERVICES:-<repository>/.services}. Each part leaves a stamp with the digest of
 # its pins, so a second run changes nothing and takes milliseconds; several runs at once wait for each other.
@@ -84,9 +85,9 @@ install_python() {
 
 part=${1:-all}
 case $part in
-all | node | python | clickhouse | kafka) ;;
+all | node | python | clickhouse | kafka | kubernetes) ;;
 *)
-    say "usage: install.sh [all|node|python|clickhouse|kafka]"
+    say "usage: install.sh [all|node|python|clickhouse|kafka|kubernetes]"
     exit 2
     ;;
 esac
@@ -101,4 +102,5 @@ if wanted python; then
 fi
 if wanted clickhouse; then install_python clickhouse; fi
 if wanted kafka; then MCP_RUNTIME_SERVICES=$services "$here/kafka/kafka.sh" install >/dev/null; fi
+if wanted kubernetes; then MCP_RUNTIME_SERVICES=$services "$here/kubernetes/build" >/dev/null; fi
 printf '%s\n' "$services"

@@ -183,21 +183,7 @@ fn table(targets: &[Target]) -> anyhow::Result<Report> {
     let cpu = |target: &Target| median(target.cpu.clone());
     let rate = |target: &Target| median(target.rate.clone());
     let quiet = |target: &Target| median(target.quiet.clone());
-    for target in targets {
-        let memory = target.process.used()?;
-        report.row(
-            target.name,
-            format!(
-                "p50 {:.0} µs at 1 connection; {:.0} requests/s and {:.1} µs CPU a request at {BUSY_CONNECTIONS}; RSS {:.1} MiB idle, {:.1} under load",
-                quiet(target),
-                rate(target),
-                cpu(target),
-                target.idle.rss,
-                memory.rss_peak
-            ),
-            "",
-        );
-    }
+    each(targets, &mut report)?;
     report.row(
         "gateway: CPU a request over bare hyper proxy",
         format!("{:.2} ×", cpu(gateway) / cpu(bare)),
@@ -247,6 +233,26 @@ fn table(targets: &[Target]) -> anyhow::Result<Report> {
         "≤ 10 / 25 MiB",
     );
     Ok(report)
+}
+
+/// One line a target.
+fn each(targets: &[Target], report: &mut Report) -> anyhow::Result<()> {
+    for target in targets {
+        let memory = target.process.used()?;
+        report.row(
+            target.name,
+            format!(
+                "p50 {:.0} µs at 1 connection; {:.0} requests/s and {:.1} µs CPU a request at {BUSY_CONNECTIONS}; RSS {:.1} MiB idle, {:.1} under load",
+                median(target.quiet.clone()),
+                median(target.rate.clone()),
+                median(target.cpu.clone()),
+                target.idle.rss,
+                memory.rss_peak
+            ),
+            "",
+        );
+    }
+    Ok(())
 }
 
 /// Delay of events in streams, memory of silent streams, and of a large answer.
