@@ -26,18 +26,18 @@ use notice::Notices;
 
 /// Where rules come from and how often they are judged.
 #[derive(Clone, Debug)]
-pub struct AlertsConfig {
+pub(crate) struct AlertsConfig {
     /// The file of rules. One that does not exist (yet) is no rules.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Time between two rounds.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// Longest time one measurement may take.
-    pub query_time_max: Duration,
+    pub(crate) query_time_max: Duration,
 }
 
 /// How the rules stand. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Alerts(Arc<Mutex<Board>>);
+pub(crate) struct Alerts(Arc<Mutex<Board>>);
 
 #[derive(Debug, Default)]
 struct Board {
@@ -71,7 +71,7 @@ impl AlertMetrics {
 
 impl Alerts {
     /// Judges the rules of a file until the process stops.
-    pub fn watch(config: AlertsConfig, reader: Arc<dyn Reader>, operations: Arc<dyn Operations>, tasks: &Tasks) -> Self {
+    pub(crate) fn watch(config: AlertsConfig, reader: Arc<dyn Reader>, operations: Arc<dyn Operations>, tasks: &Tasks) -> Self {
         let alerts = Self::default();
         alerts.board().file = Some(config.file.clone());
         let notices = Notices::start(tasks);
@@ -106,7 +106,7 @@ impl Alerts {
     }
 
     /// Every rule and how it stands.
-    pub fn report(&self, as_of: Timestamp) -> AlertsReport {
+    pub(crate) fn report(&self, as_of: Timestamp) -> AlertsReport {
         let board = self.board();
         AlertsReport {
             alerts: board.alerts.clone(),
@@ -261,12 +261,11 @@ impl Watcher {
         now: Timestamp,
     ) -> AlertStatus {
         let before = self.standing.get(&rule.name).cloned();
-        let state = match &measured {
-            Ok(measured) => rule.judge(*measured),
-            Err(_) => {
-                self.metrics.unmeasured.inc();
-                before.as_ref().map_or(AlertState::NoData, |before| before.state)
-            }
+        let state = if let Ok(measured) = &measured {
+            rule.judge(*measured)
+        } else {
+            self.metrics.unmeasured.inc();
+            before.as_ref().map_or(AlertState::NoData, |before| before.state)
         };
         let since = match &before {
             Some(before) if before.state == state => before.since,

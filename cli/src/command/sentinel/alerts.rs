@@ -47,11 +47,11 @@ fn table(report: &AlertsReport) -> String {
         text.push_str("\n! ");
         text.push_str(&text::safe(&note));
     }
-    match &report.file {
-        Some(file) => text.push_str(&format!("\n\nrules: {file}")),
-        None => text.push_str("\n\nNo file of rules is set: start with --alerts FILE."),
-    }
-    text
+    let place = match &report.file {
+        Some(file) => format!("rules: {file}"),
+        None => "No file of rules is set: start with --alerts FILE.".to_owned(),
+    };
+    format!("{text}\n\n{place}")
 }
 
 fn row(alert: &AlertStatus) -> Vec<String> {
