@@ -188,18 +188,20 @@ impl World {
             .await;
     }
 
-    /// Deletes what the test made, so that the next test's operator has nothing to do with it.
+    /// Deletes what the test made, so that the next test's operator has nothing to do with it. A connection from before a restart of the
+    /// API server breaks when it is used next, so a request that fails is made again.
     pub(crate) async fn clean(&self) {
         for kind in [Kind::Grant, Kind::Session, Kind::Server] {
-            self.api(kind)
-                .delete_collection(&DeleteParams::default(), &ListParams::default())
-                .await
-                .unwrap();
+            wait(&format!("every {kind} to be deleted"), || async {
+                let all = ListParams::default();
+                self.api(kind).delete_collection(&DeleteParams::default(), &all).await.ok()
+            })
+            .await;
         }
         for kind in [Kind::Deployment, Kind::ConfigMap] {
             let ours = ListParams::default().labels("app.kubernetes.io/managed-by=mcp-runtime");
             wait_long(&format!("every {kind} to go"), || async {
-                self.api(kind).list(&ours).await.unwrap().items.is_empty().then_some(())
+                self.api(kind).list(&ours).await.ok()?.items.is_empty().then_some(())
             })
             .await;
         }
