@@ -4,10 +4,6 @@ use clap::Parser as _;
 use gateway::{Args, Config};
 use service_kit::http::bind;
 
-/// Calls allocate many small pieces, and this takes about half the time of the system's own for them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> std::process::ExitCode {
     let args = Args::parse();
     service_kit::run("mcp-gateway", args.process, async move |tasks| {
