@@ -53,12 +53,12 @@ install_node() {
     printf '%s\n' "$pins" >"$services/npm/.installed"
 }
 
-# The SDK clients need Node 20, and Debian 12 has 18. A newer one comes as an npm package then, without root.
+# The conformance suite needs Node 22, and Debian 12 has 18. A newer one comes as an npm package then, without root.
 link_node() {
     local node machine major
     node=$(command -v node)
     major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
-    if [ "$major" -lt 20 ]; then
+    if [ "$major" -lt 22 ]; then
         machine=$(uname -m | sed 's/x86_64/x64/; s/aarch64/arm64/')
         say "node $(node --version) is too old; installing $node_version into $services/node"
         npm install --prefix "$services/node" --no-audit --no-fund --loglevel=error \
