@@ -118,6 +118,9 @@ pub(crate) struct Entry {
     /// Its arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) args: Vec<String>,
+    /// Folder the program runs in; the image's own when absent. On a laptop, `server deploy` fills in the folder beside the metadata.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) working_dir: Option<String>,
     /// Secrets to pull the image with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) image_pull_secrets: Vec<String>,
@@ -193,6 +196,7 @@ impl Entry {
             image_pull_secrets: self.image_pull_secrets.clone(),
             command: self.command.clone(),
             args: self.args.clone(),
+            working_dir: self.working_dir.clone(),
             replicas: self.replicas,
             port: self.port,
             service_port: self.service_port,

@@ -133,6 +133,9 @@ fn server_container(checked: &Checked, track: &Track) -> Value {
             container[field] = list;
         }
     }
+    if let Some(folder) = &checked.working_dir {
+        container["workingDir"] = json!(folder);
+    }
     container
 }
 
