@@ -15,6 +15,7 @@
 //! Questions go to a [`sentinel_store::Reader`] under a bound of number and time; what operators do goes to an [`Operations`].
 
 mod access;
+mod adapter;
 mod alerts;
 mod api;
 mod audit;

@@ -2,6 +2,7 @@
 //! API server of Kubernetes.
 
 pub mod embedded;
+pub mod manifests;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -354,20 +354,25 @@ const FAULTS: &[Fault] = &[
     Fault {
         name: "NotAllowed",
         status: "403",
-        why: "Not for this caller: `forbidden`, `forbidden_namespace`, `forbidden_right`, `not_owner`, `invitation_needed`, \
-              `forbidden_host`, `forbidden_origin`",
+        why: "Not for this caller: `forbidden`, `forbidden_namespace`, `forbidden_right`, `not_owner`, `invitation_needed`, `no_grant`, \
+              `session_revoked`, `forbidden_host`, `forbidden_origin`",
         of: |route| route.need != Need::Nobody || route.body != Body::None,
     },
     Fault {
         name: "NotThere",
         status: "404",
         why: "There is no such thing: `not_found`",
-        of: |route| route.path.contains('{'),
+        of: |route| {
+            route.path.contains('{')
+                || ["/policy", "/explain", "/diff", "/adapter/sessions"]
+                    .iter()
+                    .any(|end| route.path.ends_with(end))
+        },
     },
     Fault {
         name: "Conflict",
         status: "409",
-        why: "Its state does not allow it: `conflict`, `already_exists`, `route_taken`",
+        why: "Its state does not allow it: `conflict`, `already_exists`, `route_taken`, `session_ended`",
         of: |route| (route.need == Need::Admin || is_control(route)) && route.method != Verb::Get,
     },
     Fault {
@@ -392,14 +397,14 @@ const FAULTS: &[Fault] = &[
         name: "TooOften",
         status: "429",
         why: "Too often or too many, with `Retry-After` where waiting helps: `locked`, `active_server_limit_reached`, \
-              `server_push_cooldown_active`",
+              `server_push_cooldown_active`, `too_many_sessions`",
         of: |route| is_control(route) && route.body != Body::None,
     },
     Fault {
         name: "OurFault",
         status: "500",
         why: "A fault of ours: `internal`, `query_failed`",
-        of: |route| route.need != Need::Nobody || route.body != Body::None,
+        of: |route| route.need != Need::Nobody || route.body != Body::None || is_control(route),
     },
     Fault {
         name: "NoDatabase",

@@ -1,9 +1,11 @@
 //! The table of routes, and the guard before each of them.
 
+mod adapter;
 mod auth;
 mod grants;
 mod keys;
 mod objects;
+mod policy;
 mod servers;
 mod teams;
 mod users;
@@ -102,11 +104,13 @@ impl Route {
     /// What a key needs to be used here: one of these.
     fn rights(&self) -> &'static [Right] {
         match (self.method, self.path) {
-            (_, "/api/v1/runtime/adapter/sessions") => &[Right::Adapter, Right::Write],
+            (Verb::Get, path) if path.starts_with("/api/v1/runtime/adapter/") => &[Right::Adapter, Right::Read],
+            (_, path) if path.starts_with("/api/v1/runtime/adapter/") => &[Right::Adapter, Right::Write],
             // Where to go and who one is may be known to every key.
             (_, "/api/v1/auth/me" | "/api/v1/registry/authz") => &[Right::Read, Right::Pull, Right::Push],
             // Asking by `POST` is still asking.
-            (Verb::Get, _) | (_, "/api/v1/query" | "/api/v1/runtime/policy/explain") => &[Right::Read],
+            (Verb::Get, _)
+            | (_, "/api/v1/query" | "/api/v1/runtime/policy/explain" | "/api/v1/runtime/policy/diff") => &[Right::Read],
             _ => &[Right::Write],
         }
     }

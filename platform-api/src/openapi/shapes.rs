@@ -102,17 +102,27 @@ const SHAPES: &[(&str, &str)] = &[
     (
         "PipelineStatus",
         "accepted:int rejected:int stored:int duplicates:int missing:int dead_letters:int dropped:int lag_events:int lag_seconds:num \
-         freshness_p50_ms:num|null freshness_p99_ms:num|null events_per_second:num error_rate:num deny_rate:num",
+         freshness_p50_ms:num|null freshness_p99_ms:num|null insert_p50_ms?:num insert_p99_ms?:num events_per_second:num error_rate:num \
+         deny_rate:num",
     ),
     (
         "StorageReport",
         "events:int bytes:int files:int events_in_memory:int oldest:time|null newest:time|null retention_seconds:int|null",
     ),
     ("ServerStatus", "name:text namespace:text url:text upstream:text mode:text"),
+    ("BrokerReport", "id:int address:text"),
+    (
+        "PartitionReport",
+        "partition:int leader:int|null replicas:int in_sync:int first:int end:int committed:int|null",
+    ),
+    (
+        "QueueReport",
+        "topic:text group:text brokers:[BrokerReport] partitions:[PartitionReport]",
+    ),
     (
         "SystemStatus",
-        "as_of:time size:text version:text components:[ComponentStatus] pipeline:PipelineStatus storage:StorageReport|null \
-         servers:[ServerStatus] keys_expiring:[KeyView]",
+        "as_of:time size:text version:text components:[ComponentStatus] pipeline:PipelineStatus queue?:QueueReport \
+         storage:StorageReport|null servers:[ServerStatus] keys_expiring:[KeyView]",
     ),
     ("LogLine", "timestamp:time level:text component:text message:text fields?:any"),
     (
@@ -242,7 +252,7 @@ const SHAPES: &[(&str, &str)] = &[
     ("SecretKeyRef", "name:text key:text"),
     (
         "SessionSpec",
-        "serverRef:ServerRef subject:Subject consentedTrust?:text expiresAt?:time revoked?:flag upstreamTokenSecretRef?:SecretKeyRef \
+        "serverRef:ServerRef subject:Subject consentedTrust?:text expiresAt?:time revoked?:flag revokedAt?:time upstreamTokenSecretRef?:SecretKeyRef \
          policyVersion?:text",
     ),
     ("Session", "+ObjectHead +SessionSpec"),
@@ -250,6 +260,52 @@ const SHAPES: &[(&str, &str)] = &[
     ("SessionAnswer", "session:Session"),
     ("SessionWish", "name:text namespace?:text tokenHash?:text +SessionSpec"),
     ("SessionChange", "revoked:flag"),
+    (
+        "AdapterSession",
+        "name:text namespace:text serverName:text humanID:text agentID:text teamID?:text consentedTrust:text policyVersion:text phase:text \
+         issuedAt:time expiresAt:time",
+    ),
+    ("AdapterSessions", "sessions:[AdapterSession]"),
+    (
+        "AdapterSessionWish",
+        "serverName:text namespace?:text agentID:text requestedTrust?:text requestedTTL?:text",
+    ),
+    ("AdapterSessionRefresh", "requestedTTL?:text"),
+    (
+        "UsableSession",
+        "+AdapterSession maxTrust:text renewableUntil:time endpoint:text authMode:text headers:any credential?:text anonymousMethods:[text]",
+    ),
+    ("PolicyStatus", "revision?:text activeReplicas?:int grants:int sessions:int"),
+    (
+        "PolicyAnswer",
+        "policy:any revision:text source:text unread:[text] published?:PolicyStatus",
+    ),
+    (
+        "PolicyQuestion",
+        "namespace?:text server:text human?:text agent?:text team?:text session?:text tool?:text prompt?:text resource?:text method?:text \
+         arguments?:any at?:time",
+    ),
+    ("Decided", "decision:text reason:text"),
+    ("PolicyCheck", "check:text finding:text passed:flag"),
+    ("NearestGrant", "grant:text obstacles:[text]"),
+    (
+        "Explanation",
+        "+Decided hint:text would_be?:Decided human:text agent:text team:text session?:text steps:[PolicyCheck] nearest?:NearestGrant \
+         matched_grant?:text matched_session?:text required_trust?:text effective_trust?:text revision:text",
+    ),
+    (
+        "PolicyThought",
+        "namespace?:text server:text grants?:[any] remove_grants?:[text] spec?:any",
+    ),
+    ("PolicyChange", "caller:text target:text before:Decided after:Decided"),
+    (
+        "PolicyDifference",
+        "changes:[PolicyChange] gains:int losses:int complete:flag",
+    ),
+    (
+        "AnonymousServer",
+        "serverName:text namespace:text endpoint:text methods:[text]",
+    ),
 ];
 
 /// Every shape by name.

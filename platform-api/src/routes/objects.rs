@@ -9,6 +9,7 @@ use service_kit::Problem;
 use super::Call;
 use crate::access::Standing;
 use crate::control::Control;
+use crate::objects::manifests::every;
 use crate::objects::{Expected, Object, ObjectKind, Query};
 
 /// Objects read at once while looking for those that match.
@@ -160,20 +161,5 @@ pub(super) fn pretended(write: crate::objects::Write, before: Option<Object>) ->
 
 /// Every object of a kind that the caller may see.
 pub(super) async fn all(control: &Control, call: &Call, kind: ObjectKind) -> Result<Vec<Object>, Problem> {
-    let mut found: Vec<Object> = Vec::new();
-    loop {
-        let after = found.last().map(|last| (last.namespace.clone(), last.name.clone()));
-        let query = Query {
-            kind,
-            namespaces: call.caller.visible_namespaces(),
-            after,
-            limit: READ_MAX,
-        };
-        let read = control.objects().list(query).await?;
-        let whole = read.len() < READ_MAX as usize;
-        found.extend(read);
-        if whole {
-            return Ok(found);
-        }
-    }
+    Ok(every(control.objects(), kind, call.caller.visible_namespaces()).await?)
 }

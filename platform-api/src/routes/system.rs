@@ -194,7 +194,7 @@ fn secret(body: &impl Serialize) -> Response {
 }
 
 /// No body at all is the same as an empty object.
-fn optional_body<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn optional_body<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }

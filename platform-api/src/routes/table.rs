@@ -2,7 +2,9 @@
 
 use axum::routing::{delete, get, patch, post, put};
 
-use super::{Filters, Need, Route, Verb, auth, events, follow, grants, keys, servers, sql, system, teams, usage, users};
+use super::{
+    Filters, Need, Route, Verb, adapter, auth, events, follow, grants, keys, policy, servers, sql, system, teams, usage, users,
+};
 use crate::openapi::{Answer, Body};
 use crate::params::{Kind, Param};
 
@@ -225,6 +227,13 @@ const OF_SERVER: &[Param] = &[Param {
     default: "",
     help: "Only of this server",
 }];
+const ADAPTER_SESSIONS: &[Param] = &[PAGE_LIMIT];
+const OF_NAMESPACE: &[Param] = &[Param {
+    name: "namespace",
+    kind: Kind::Text,
+    default: "",
+    help: "Its namespace; one's own when not given",
+}];
 const DRY_RUN: &[Param] = &[Param {
     name: "dryRun",
     kind: Kind::Flag,
@@ -321,6 +330,10 @@ routes! {
     Post "/api/runtime/servers" Caller "The same, under the predecessor's other path" [DRY_RUN] None, Body::Json("Publication") => Answer::Put("ServerAnswer"), post servers::publish;
     Get "/api/v1/runtime/servers/{namespace}/{name}" Caller "One server" [] None, Body::None => Answer::Json("ServerAnswer"), get servers::get;
     Delete "/api/v1/runtime/servers/{namespace}/{name}" Caller "Retire a server, with its grants and sessions" [DRY_RUN] None, Body::None => Answer::Json("RemovedServer"), delete servers::retire;
+    Get "/api/v1/runtime/servers/{namespace}/{name}/policy" Caller "The policy of a server as its gateway gets it, for whoever administers it" [] None, Body::None => Answer::Json("PolicyAnswer"), get policy::inspect;
+    Get "/api/v1/runtime/policy" Caller "The same, under the predecessor's other path" [OF_NAMESPACE, OF_SERVER] None, Body::None => Answer::Json("PolicyAnswer"), get policy::inspect_named;
+    Post "/api/v1/runtime/policy/explain" Caller "Why a call is decided as it is, check by check; about oneself, or anybody for whoever administers the server" [] None, Body::Json("PolicyQuestion") => Answer::Json("Explanation"), post policy::why;
+    Post "/api/v1/runtime/policy/diff" Caller "Who would gain and who would lose by a change of grants or of the server; changes nothing" [] None, Body::Json("PolicyThought") => Answer::Json("PolicyDifference"), post policy::compare;
     Get "/api/v1/runtime/grants" Caller "Grants of servers one administers, and those about oneself" [OBJECTS, OF_SERVER] None, Body::None => Answer::Json("Grants"), get grants::list_grants;
     Post "/api/v1/runtime/grants" Caller "Make or replace a grant" [DRY_RUN] None, Body::Json("GrantWish") => Answer::Json("GrantAnswer"), post grants::apply_grant;
     Get "/api/v1/runtime/grants/{namespace}/{name}" Caller "One grant" [] None, Body::None => Answer::Json("GrantAnswer"), get grants::get_grant;
@@ -335,4 +348,9 @@ routes! {
     Delete "/api/v1/runtime/sessions/{namespace}/{name}" Caller "Remove a session" [DRY_RUN] None, Body::None => Answer::Json("Removed"), delete grants::delete_session;
     Post "/api/v1/runtime/sessions/{namespace}/{name}/revoke" Caller "End a session before its time, until that is undone" [DRY_RUN] None, Body::None => Answer::Json("SessionAnswer"), post grants::revoke_session;
     Post "/api/v1/runtime/sessions/{namespace}/{name}/unrevoke" Caller "Undo a revocation" [DRY_RUN] None, Body::None => Answer::Json("SessionAnswer"), post grants::unrevoke_session;
+    Get "/api/v1/runtime/adapter/sessions" Caller "One's own sessions that adapters hold, newest first" [ADAPTER_SESSIONS, OF_SERVER] None, Body::None => Answer::Json("AdapterSessions"), get adapter::list;
+    Post "/api/v1/runtime/adapter/sessions" Caller "Issue a session for an agent of one's own, as far as grants reach; its credential is in this answer and never again" [] None, Body::Json("AdapterSessionWish") => Answer::Created("UsableSession"), post adapter::issue;
+    Post "/api/v1/runtime/adapter/sessions/{namespace}/{name}/refresh" Caller "Let one's session go on; the credential stays" [] None, Body::Optional("AdapterSessionRefresh") => Answer::Json("UsableSession"), post adapter::refresh;
+    Delete "/api/v1/runtime/adapter/sessions/{namespace}/{name}" Caller "End a session of one's own, or of a server one administers" [] None, Body::None => Answer::Json("Removed"), delete adapter::end;
+    Get "/api/v1/runtime/adapter/anonymous/{name}" Nobody "Where a public server is, and which methods it answers to callers whom nobody knows" [] None, Body::None => Answer::Json("AnonymousServer"), get adapter::anonymous;
 }

@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod adapter;
 mod alerts;
 mod bounds;
 mod control;
@@ -16,5 +17,7 @@ mod events;
 mod follow;
 mod identity;
 mod matrix;
+mod policy;
+mod reference;
 mod servers;
 mod world;

@@ -316,6 +316,60 @@ pub(crate) const ROWS: &[(&str, &str, &str, [u16; CALLERS])] = &[
         "",
         [401, 200, 200, 200, 404, 403, 401, 200],
     ),
+    (
+        "GET /api/v1/runtime/servers/{namespace}/{name}/policy",
+        "{runtime}/servers/mcp-team-acme/payments/policy",
+        "",
+        [401, 200, 200, 200, 404, 200, 401, 200],
+    ),
+    (
+        "GET /api/v1/runtime/policy",
+        "{runtime}/policy?namespace=mcp-team-acme&server=payments",
+        "",
+        [401, 200, 200, 200, 404, 200, 401, 200],
+    ),
+    (
+        "POST /api/v1/runtime/policy/explain",
+        "",
+        r#"{"namespace":"mcp-team-acme","server":"payments","agent":"cursor","tool":"list_invoices"}"#,
+        [401, 200, 200, 200, 404, 200, 401, 200],
+    ),
+    (
+        "POST /api/v1/runtime/policy/diff",
+        "",
+        r#"{"namespace":"mcp-team-acme","server":"payments","remove_grants":["g"]}"#,
+        [401, 200, 200, 200, 404, 200, 401, 200],
+    ),
+    (
+        "GET /api/v1/runtime/adapter/sessions",
+        "",
+        "",
+        [401, 200, 200, 200, 200, 200, 401, 200],
+    ),
+    (
+        "POST /api/v1/runtime/adapter/sessions",
+        "",
+        r#"{"serverName":"payments","namespace":"mcp-team-acme","agentID":"claude"}"#,
+        [401, 201, 201, 201, 404, 403, 401, 201],
+    ),
+    (
+        "POST /api/v1/runtime/adapter/sessions/{namespace}/{name}/refresh",
+        "{runtime}/adapter/sessions/mcp-team-acme/none/refresh",
+        "",
+        [401, 404, 404, 404, 404, 403, 401, 404],
+    ),
+    (
+        "DELETE /api/v1/runtime/adapter/sessions/{namespace}/{name}",
+        "{runtime}/adapter/sessions/mcp-team-acme/none",
+        "",
+        [401, 404, 404, 404, 404, 403, 401, 404],
+    ),
+    (
+        "GET /api/v1/runtime/adapter/anonymous/{name}",
+        "{runtime}/adapter/anonymous/open",
+        "",
+        [200; CALLERS],
+    ),
 ];
 
 /// Everybody and everything the rows speak of.
@@ -347,6 +401,11 @@ impl Stage {
         platform
             .done("POST", "/api/v1/runtime/servers", &bob, server("payments"))
             .await;
+        let open = json!({"name": "open", "scope": "public", "spec": {"image": "open"}});
+        platform.done("POST", "/api/v1/runtime/servers", &platform.root, open).await;
+        let mut other = grant();
+        (other["name"], other["subject"]) = (json!("claude"), json!({"agentID": "claude"}));
+        platform.done("POST", "/api/v1/runtime/grants", &bob, other).await;
         platform.done("POST", "/api/v1/runtime/grants", &bob, grant()).await;
         platform
             .done("POST", "/api/v1/runtime/sessions", &platform.root, session())
