@@ -3,7 +3,7 @@
 CARGO ?= cargo
 DEMO_FLAGS ?=
 # Backends that the default build leaves out; tests and lints cover them all.
-FEATURES = sentinel-processor/cluster
+FEATURES = platform-api/cluster,sentinel-ingest/cluster,sentinel-processor/cluster
 
 .PHONY: help demo check test bench fmt services
 

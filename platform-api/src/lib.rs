@@ -29,6 +29,8 @@ mod operations;
 mod params;
 mod publish;
 mod routes;
+#[cfg(feature = "cluster")]
+pub mod service;
 mod settings;
 
 use std::net::SocketAddr;

@@ -17,10 +17,13 @@ mod decode;
 mod health;
 mod intake;
 pub mod keys;
+#[cfg(feature = "cluster")]
+pub mod keys_command;
 mod metrics;
 mod oidc;
 mod otlp;
 mod queue_state;
+#[cfg(feature = "cluster")]
 pub mod service;
 mod status;
 mod watch;

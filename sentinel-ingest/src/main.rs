@@ -1,9 +1,7 @@
-//! Sentinel ingest: accepts events over HTTP and appends them to the embedded log.
+//! Sentinel ingest: accepts events over HTTP and appends them to Kafka.
 
 use clap::Parser as _;
-use domain::Timestamp;
-use sentinel_ingest::service::{Command, start};
-use sentinel_queue::log::{self, LogConfig};
+use sentinel_ingest::service::{Bound, Command};
 
 /// Events consist of some thirty texts each, and this takes about half the time of the system's own for them.
 #[global_allocator]
@@ -11,10 +9,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     let args = Command::parse();
-    service_kit::run("sentinel-ingest", args.process, async move |tasks| {
-        let clock = tasks.clock().clone();
-        let now = move || Timestamp::from_nanos(clock.unix_ns());
-        let (appender, _tail) = log::open(LogConfig::new(args.log_dir), now)?;
-        start(&args.ingest, &args.tokens, appender, &tasks)
+    service_kit::run("sentinel-ingest", args.process.clone(), async move |tasks| {
+        let ingest = Bound::new(args, &tasks)?;
+        let queue = ingest.open_queue(&tasks).await?;
+        ingest.serve(queue, &tasks)
     })
 }

@@ -1,16 +1,15 @@
-//! Ingest as a process of its own: its arguments, and starting it on any queue.
-
-use std::path::PathBuf;
+//! Ingest as a process of its own, into Kafka: its arguments, and how it starts.
 
 use anyhow::Context as _;
 use sentinel_queue::EventAppender;
-use service_kit::{ProcessArgs, Tasks};
+use sentinel_queue::kafka::{AppenderArgs, AppenderConfig, ConnectError, KafkaAppender};
+use service_kit::{ProcessArgs, Tasks, reach};
 
 use crate::keys::Senders;
 use crate::oidc::{Oidc, OidcArgs};
 use crate::{Args, Config, KeyRing};
 
-/// Takes events about MCP calls over HTTP and appends them to a queue.
+/// Takes events about MCP calls over HTTP and appends them to Kafka. Any number of these processes share the work.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "sentinel-ingest", version)]
 pub struct Command {
@@ -18,29 +17,52 @@ pub struct Command {
     pub ingest: Args,
     #[command(flatten)]
     pub tokens: OidcArgs,
-    /// Folder of the embedded log that holds events until they are processed.
-    #[arg(
-        long = "ingest-log-dir",
-        env = "SENTINEL_INGEST_LOG_DIR",
-        hide_env_values = true,
-        default_value = "/var/lib/mcp-sentinel/queue",
-        value_name = "FOLDER",
-        help_heading = "Ingest"
-    )]
-    pub log_dir: PathBuf,
+    #[command(flatten)]
+    pub kafka: AppenderArgs,
     #[command(flatten)]
     pub process: ProcessArgs,
 }
 
-/// Checks all settings, binds both addresses, and serves until the process is told to stop.
-pub fn start<A: EventAppender>(args: &Args, tokens: &OidcArgs, appender: A, tasks: &Tasks) -> anyhow::Result<()> {
-    let config = Config::try_from(args)?;
-    let senders = Senders::new(KeyRing::open(&args.keys_file), Oidc::from_args(tokens)?);
-    let listener = service_kit::http::bind(args.listen)?;
-    let admin = service_kit::http::bind(args.admin_listen)?;
-    service_kit::health::serve_admin(admin, tasks).context("serving health and metrics")?;
-    crate::serve(config, listener, appender, senders, tasks).context("serving senders")?;
-    Ok(())
+/// Everything checked and bound, before brokers are reached.
+#[derive(Debug)]
+pub struct Bound {
+    config: Config,
+    senders: Senders,
+    listener: tokio::net::TcpListener,
+    kafka: AppenderConfig,
+}
+
+impl Bound {
+    /// Checks all settings, binds both addresses, and answers `/live` and `/ready` from then on.
+    pub fn new(args: Command, tasks: &Tasks) -> anyhow::Result<Self> {
+        let config = Config::try_from(&args.ingest)?;
+        let kafka = AppenderConfig::try_from(args.kafka)?;
+        let senders = Senders::new(KeyRing::open(&args.ingest.keys_file), Oidc::from_args(&args.tokens)?);
+        let listener = service_kit::http::bind(args.ingest.listen)?;
+        let admin = service_kit::http::bind(args.ingest.admin_listen)?;
+        service_kit::health::serve_admin(admin, tasks).context("serving health and metrics")?;
+        Ok(Self {
+            config,
+            senders,
+            listener,
+            kafka,
+        })
+    }
+
+    /// The queue, once the brokers are there. `/ready` says what is waited for.
+    pub async fn open_queue(&self, tasks: &Tasks) -> Result<KafkaAppender, ConnectError> {
+        let open = async || KafkaAppender::connect(self.kafka.clone()).await;
+        let (appender, flag) = reach("brokers", tasks, ConnectError::passes, open).await?;
+        // From here on every append tells how the queue is.
+        flag.dismiss();
+        Ok(appender)
+    }
+
+    /// Serves senders until the process is told to stop.
+    pub fn serve<A: EventAppender>(self, appender: A, tasks: &Tasks) -> anyhow::Result<()> {
+        crate::serve(self.config, self.listener, appender, self.senders, tasks).context("serving senders")?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

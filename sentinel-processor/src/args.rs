@@ -56,6 +56,19 @@ pub struct Args {
         value_name = "DURATION"
     )]
     pub retry_pause_max: Duration,
+
+    /// How long the processor goes on with what waits in the queue once it is asked to stop, such as `5s`; the queue keeps the rest
+    /// for the next. Keep it below the shutdown timeout.
+    #[arg(
+        id = "processor_drain_time_max",
+        long = "processor-drain-time-max",
+        env = "SENTINEL_PROCESSOR_DRAIN_TIME_MAX",
+        hide_env_values = true,
+        default_value = "5s",
+        value_parser = parse_duration,
+        value_name = "DURATION"
+    )]
+    pub drain_time_max: Duration,
 }
 
 impl Default for Args {
@@ -66,6 +79,7 @@ impl Default for Args {
             batch_bytes_max: 8 << 20,
             batch_age_max: Duration::ZERO,
             retry_pause_max: Duration::from_secs(20),
+            drain_time_max: Duration::from_secs(5),
         }
     }
 }
@@ -79,6 +93,8 @@ pub struct Config {
     pub age_max: Duration,
     /// Pauses between attempts.
     pub retry: BackoffPolicy,
+    /// How long it goes on once it is asked to stop.
+    pub drain_time_max: Duration,
     /// Where the completeness ledger outlives the process; `None`: it begins anew with each.
     pub ledger_file: Option<PathBuf>,
 }
@@ -147,6 +163,7 @@ impl TryFrom<Args> for Config {
             limit: BatchLimit { events, bytes },
             age_max: args.batch_age_max,
             retry,
+            drain_time_max: args.drain_time_max,
             ledger_file: None,
         })
     }

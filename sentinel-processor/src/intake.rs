@@ -1,17 +1,19 @@
 //! The queue's side: leases in, commits out.
 
+mod health;
 mod ledger_file;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sentinel_queue::{EventTail, Lag, Lease, Remedy, TailError};
-use service_kit::Clock;
+use service_kit::{Clock, Shutdown, Tasks};
 use tokio::time::timeout;
 
 use crate::args::Config;
 use crate::batch::Batcher;
 use crate::status::ProcessorStatus;
+use health::QueueHealth;
 use ledger_file::LedgerFile;
 
 /// Without an event for this long, and with an empty queue, the pipeline is idle.
@@ -29,6 +31,9 @@ pub(crate) struct Intake<T> {
     committed: BTreeMap<u32, u64>,
     committed_at: Duration,
     ledger_file: Option<LedgerFile>,
+    pub(crate) health: QueueHealth,
+    drain_time_max: Duration,
+    asked_to_stop_at: Option<Duration>,
 }
 
 /// What waiting for events brought.
@@ -50,8 +55,12 @@ pub(crate) enum CommitWhen {
 }
 
 impl<T: EventTail> Intake<T> {
-    pub(crate) fn new(config: Config, tail: T, clock: Clock) -> Self {
+    pub(crate) fn new(config: Config, tail: T, tasks: &Tasks) -> Self {
+        let clock = tasks.clock().clone();
         Self {
+            health: QueueHealth::new(tasks.readiness("processor queue"), clock.clone()),
+            drain_time_max: config.drain_time_max,
+            asked_to_stop_at: None,
             tail,
             batcher: Batcher::new(config.limit, config.age_max),
             clock,
@@ -87,6 +96,16 @@ impl<T: EventTail> Intake<T> {
     /// Whether nothing waits anywhere before the store.
     pub(crate) fn is_empty(&self) -> bool {
         self.tail.lag().events == 0 && self.batcher.wait(Duration::ZERO).is_none()
+    }
+
+    /// Whether it was asked to stop and has had its time to empty the queue, which others may be filling all the while.
+    pub(crate) fn is_over(&mut self, shutdown: &Shutdown) -> bool {
+        if !shutdown.is_requested() {
+            return false;
+        }
+        let now = self.clock.monotonic();
+        let asked = *self.asked_to_stop_at.get_or_insert(now);
+        now.saturating_sub(asked) >= self.drain_time_max
     }
 
     /// Partitions of which anything was handed out.

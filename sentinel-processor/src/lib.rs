@@ -14,6 +14,8 @@ mod batch;
 mod intake;
 mod ledger;
 mod metrics;
+#[cfg(feature = "cluster")]
+pub mod migrate;
 mod outlet;
 mod pipeline;
 #[cfg(feature = "cluster")]
@@ -33,10 +35,10 @@ use intake::Intake;
 use metrics::ProcessorMetrics;
 use outlet::Outlet;
 
-/// Starts the processor as a task of the pipeline stage, with the condition `processor` of `/ready`, and gives a view of it.
+/// Starts the processor as a task of the pipeline stage, with the conditions `processor` and `processor queue` of `/ready`, and gives a view of it.
 ///
-/// It ends when the stage is asked to stop and the queue is empty, or when the queue is closed and empty; the store is flushed and the
-/// queue committed by then. A fault that only a person can mend stops the process.
+/// It ends when the stage is asked to stop and the queue is empty or has had its time, or when the queue is closed and empty; the store
+/// is flushed and the queue committed by then. A fault that only a person can mend stops the process.
 pub fn serve<T, W, D>(config: Config, tail: T, store: W, dead_letters: D, tasks: &Tasks) -> ProcessorStatus
 where
     T: EventTail,
@@ -47,7 +49,7 @@ where
     let metrics = ProcessorMetrics::shared(tasks.metrics());
     let shutdown = tasks.shutdown(Stage::Pipeline);
     let retry = config.retry;
-    let intake = Intake::new(config, tail, tasks.clock().clone());
+    let intake = Intake::new(config, tail, tasks);
     let outlet = Outlet {
         store,
         dead_letters,

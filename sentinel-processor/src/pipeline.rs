@@ -2,10 +2,9 @@
 
 use anyhow::Context as _;
 use sentinel_queue::dead_letters::DeadLetters;
-use sentinel_queue::{EventTail, Lease, Remedy, TailError};
+use sentinel_queue::{EventTail, Lease, Remedy};
 use sentinel_store::EventWriter;
 use service_kit::Shutdown;
-use service_kit::error::Chain;
 use tokio::time::sleep;
 
 use crate::intake::{CommitWhen, Fetched, IDLE, Intake, TICK};
@@ -22,9 +21,14 @@ where
 {
     intake.restore(&outlet.status).await;
     outlet.ready.set_ready();
+    intake.health.starts();
     outlet.status.set_aside(outlet.dead_letters.count());
     let (mut next, mut patience) = (None, IDLE);
     loop {
+        if intake.is_over(&shutdown) {
+            tracing::info!(waiting = intake.lag().events, "stopping with events left in the queue; they stay there");
+            break;
+        }
         let fetched = match next.take() {
             Some(lease) => Fetched::Lease(lease),
             None => wait(&mut intake, &shutdown, patience).await?,
@@ -86,16 +90,15 @@ async fn wait<T: EventTail>(
     };
     match fetched {
         Err(error) if error.remedy() == Remedy::Retry => {
-            refused(&error);
+            intake.health.refused(&error);
             sleep(TICK).await;
-            Ok(Fetched::Nothing)
+            return Ok(Fetched::Nothing);
         }
-        fetched => fetched.context("reading from the queue"),
+        Ok(Fetched::Nothing) => intake.health.gave_nothing(),
+        Ok(_) => intake.health.gave(),
+        Err(_) => {}
     }
-}
-
-fn refused(error: &TailError) {
-    tracing::warn!(error = %Chain(error), "the queue refuses to be read; it is repeated");
+    fetched.context("reading from the queue")
 }
 
 /// Settles a lease, and reads the next one meanwhile.

@@ -1,14 +1,13 @@
 //! The processor as a process of its own, from Kafka into ClickHouse: its arguments, and what runs beside the loop.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use sentinel_queue::kafka::TailArgs;
-use sentinel_store::clickhouse::{Account, ClickHouseStore, Config as StoreConfig, Password, Placement};
+use domain::Timestamp;
+use sentinel_queue::kafka::{ConnectError, KafkaDeadLetters, KafkaTail, TailArgs, TailConfig};
+use sentinel_store::clickhouse::{ClickHouseStore, Config as StoreConfig, OpenError, StoreArgs};
 use service_kit::error::Chain;
-use service_kit::{ProcessArgs, Stage, Tasks};
+use service_kit::{ProcessArgs, ReadinessFlag, Stage, Tasks, reach};
 use tokio::time::sleep;
 
 use crate::Args;
@@ -55,88 +54,46 @@ pub struct Command {
     pub process: ProcessArgs,
 }
 
-/// How to reach ClickHouse.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "ClickHouse")]
-pub struct StoreArgs {
-    /// HTTP interface of each shard, with commas between; a single server is one.
-    #[arg(
-        long = "clickhouse-url",
-        env = "CLICKHOUSE_URL",
-        hide_env_values = true,
-        value_delimiter = ',',
-        default_value = "http://clickhouse:8123",
-        value_name = "URLS"
-    )]
-    pub urls: Vec<String>,
-
-    /// Database that the tables are in.
-    #[arg(
-        long = "clickhouse-db",
-        env = "CLICKHOUSE_DB",
-        hide_env_values = true,
-        default_value = "mcp",
-        value_name = "NAME"
-    )]
-    pub database: String,
-
-    /// User who writes [default: the server's].
-    #[arg(
-        long = "clickhouse-user",
-        env = "CLICKHOUSE_USER",
-        hide_env_values = true,
-        requires = "password_file",
-        value_name = "NAME"
-    )]
-    pub user: Option<String>,
-
-    /// File with the user's password; line ends are left out.
-    #[arg(
-        long = "clickhouse-password-file",
-        env = "CLICKHOUSE_PASSWORD_FILE",
-        hide_env_values = true,
-        requires = "user",
-        value_name = "FILE"
-    )]
-    pub password_file: Option<PathBuf>,
-
-    /// Cluster of the servers' configuration that the tables are spread over [default: one server alone].
-    #[arg(
-        long = "clickhouse-cluster",
-        env = "CLICKHOUSE_CLUSTER",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
-    pub cluster: Option<String>,
+/// The store, once it is there and has all migrations. `/ready` says what is waited for.
+///
+/// Tells readers in other processes, now and then, how far this one is; whether that works is the condition from then on.
+pub async fn open_store(config: StoreConfig, tasks: &Tasks) -> Result<ClickHouseStore, OpenError> {
+    let open = async || ClickHouseStore::open(config.clone()).await;
+    let (store, flag) = reach("store", tasks, OpenError::passes, open).await?;
+    tell_readers(store.clone(), flag, tasks);
+    Ok(store)
 }
 
-impl StoreArgs {
-    /// Checked settings, for the positions of `stream`. Reads the password.
-    pub fn config(self, stream: &str) -> anyhow::Result<StoreConfig> {
-        let account = self.user.zip(self.password_file).map(|(user, file)| {
-            let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-            let password = Password::new(text.trim_end_matches(['\r', '\n']));
-            anyhow::Ok(Account { user, password })
-        });
-        Ok(StoreConfig {
-            shards: self.urls,
-            database: self.database,
-            account: account.transpose()?,
-            stream: stream.to_owned(),
-            placement: self.cluster.map_or(Placement::Single, |name| Placement::Cluster { name }),
-            ..StoreConfig::single("")
-        })
-    }
+/// The queue and its dead letters, once the brokers are there.
+pub async fn open_queue(
+    config: TailConfig,
+    dead_letters_bytes_max: u64,
+    tasks: &Tasks,
+) -> Result<(KafkaTail, KafkaDeadLetters), ConnectError> {
+    let clock = tasks.clock().clone();
+    let open = async || {
+        let letters = KafkaDeadLetters::connect(config.connection(), dead_letters_bytes_max).await?;
+        let clock = clock.clone();
+        let tail = KafkaTail::connect(config.clone(), move || Timestamp::from_nanos(clock.unix_ns())).await?;
+        Ok((tail, letters))
+    };
+    // From here on the processor itself tells whether the queue can be read.
+    let (reached, flag) = reach("brokers", tasks, ConnectError::passes, open).await?;
+    flag.dismiss();
+    Ok(reached)
 }
 
-/// Tells readers in other processes, now and then, how far the store of this one is.
-pub fn tell_readers(store: ClickHouseStore, tasks: &Tasks) {
+fn tell_readers(store: ClickHouseStore, ready: ReadinessFlag, tasks: &Tasks) {
     let shutdown = tasks.shutdown(Stage::Pipeline);
     let writer = uuid::Uuid::new_v4().to_string();
     tasks.spawn(Stage::Pipeline, "horizon", async move {
         while shutdown.or(sleep(TELL_PAUSE)).await.is_some() {
-            if let Err(error) = store.tell(&writer).await {
-                tracing::warn!(error = %Chain(&error), "readers could not be told how far this process is; it is repeated");
+            match store.tell(&writer).await {
+                Ok(()) => ready.set_ready(),
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "readers could not be told how far this process is; it is repeated");
+                    ready.set_not_ready(Chain(&error).to_string());
+                }
             }
         }
         Ok(())
@@ -145,32 +102,12 @@ pub fn tell_readers(store: ClickHouseStore, tasks: &Tasks) {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory as _, Parser as _};
+    use clap::CommandFactory as _;
 
     use super::*;
 
     #[test]
     fn help_is_as_agreed() {
         insta::assert_snapshot!(Command::command().term_width(100).render_long_help());
-    }
-
-    #[test]
-    fn settings_of_the_store_follow_the_options() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("password");
-        std::fs::write(&file, "secret\n").unwrap();
-        let args = [
-            "sentinel-processor",
-            "--clickhouse-url=http://one:8123,http://two:8123",
-            "--clickhouse-user=ann",
-            "--clickhouse-password-file",
-            file.to_str().unwrap(),
-        ];
-        let config = Command::try_parse_from(args).unwrap().store.config("mcp.events").unwrap();
-        assert_eq!(config.shards, ["http://one:8123", "http://two:8123"]);
-        assert_eq!(config.account.as_ref().unwrap().password, Password::new("secret"));
-        assert!(!format!("{config:?}").contains("secret"));
-        let alone = Command::try_parse_from(["sentinel-processor", "--clickhouse-user=ann"]).unwrap_err();
-        assert!(alone.to_string().contains("--clickhouse-password-file"), "{alone}");
     }
 }

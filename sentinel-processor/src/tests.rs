@@ -149,11 +149,6 @@ fn start_keeping(
     tail: MemoryTail,
     ledger_file: Option<std::path::PathBuf>,
 ) -> Bench {
-    let running = Running::new(&RunningOptions {
-        shutdown_timeout: Duration::from_secs(10),
-        ..RunningOptions::default()
-    });
-    running.set_started();
     let args = Args {
         retry_pause_max: Duration::from_millis(10),
         batch_events_max: 50,
@@ -163,6 +158,21 @@ fn start_keeping(
         ledger_file,
         ..Config::try_from(args).unwrap()
     };
+    start_as(store, letters, appender, tail, config)
+}
+
+fn start_as(
+    store: &Store,
+    letters: &Arc<MemoryDeadLetters>,
+    appender: &MemoryAppender,
+    tail: MemoryTail,
+    config: Config,
+) -> Bench {
+    let running = Running::new(&RunningOptions {
+        shutdown_timeout: Duration::from_secs(10),
+        ..RunningOptions::default()
+    });
+    running.set_started();
     let status = serve(config, tail, store.clone(), Arc::clone(letters), &running.tasks());
     Bench {
         running,
@@ -407,6 +417,30 @@ async fn shutdown_stores_what_the_queue_holds() {
     let (appender, store) = bench.stop().await;
     assert_eq!(store.numbers(), up_to(3_000));
     assert_eq!(appender.tail().lag().events, 0);
+}
+
+#[tokio::test]
+async fn a_queue_that_keeps_filling_does_not_keep_the_process_from_stopping() {
+    let store = Store::default();
+    let (appender, tail) = memory::partitioned(1 << 24, 3);
+    let letters = Arc::new(MemoryDeadLetters::new(1 << 20));
+    let config = Config {
+        drain_time_max: Duration::ZERO,
+        ..Config::try_from(Args::default()).unwrap()
+    };
+    let bench = start_as(&store, &letters, &appender, tail, config);
+    bench.append(0..10).await;
+    bench.until("stored", |bench| bench.store.numbers().len() == 10).await;
+    let filling = async {
+        for first in (10..).step_by(10) {
+            appender.append(&events(first..first + 10)).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = filling => unreachable!("it fills for ever"),
+        _ = bench.stop() => {}
+    }
 }
 
 #[tokio::test]

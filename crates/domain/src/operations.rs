@@ -18,6 +18,9 @@ pub struct SystemStatus {
     pub components: Vec<ComponentStatus>,
     /// How the events flow.
     pub pipeline: PipelineStatus,
+    /// The brokers between ingest and processor; absent where the queue is a folder of this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueReport>,
     /// What is stored.
     pub storage: Option<StorageReport>,
     /// The MCP servers behind the gateway.
@@ -78,12 +81,79 @@ pub struct PipelineStatus {
     pub freshness_p50_ms: Option<f64>,
     /// The same for 99 of 100 events.
     pub freshness_p99_ms: Option<f64>,
+    /// Time of an insert into the store, in milliseconds, half of them; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub insert_p50_ms: Option<f64>,
+    /// The same for 99 of 100 inserts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub insert_p99_ms: Option<f64>,
     /// Events per second over the last minute.
     pub events_per_second: f64,
     /// Failed among the last hour's requests.
     pub error_rate: f64,
     /// Denied among the last hour's requests.
     pub deny_rate: f64,
+}
+
+/// A queue on brokers, as they tell of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct QueueReport {
+    /// Topic of the events.
+    pub topic: String,
+    /// Group of the processors.
+    pub group: String,
+    /// Brokers that are there.
+    pub brokers: Vec<BrokerReport>,
+    /// Parts of the topic.
+    pub partitions: Vec<PartitionReport>,
+}
+
+/// A broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerReport {
+    /// Its number.
+    pub id: i32,
+    /// Where clients reach it.
+    pub address: String,
+}
+
+/// A part of a topic. Numbers are of records, each of one or more events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionReport {
+    /// Its number.
+    pub partition: u32,
+    /// The broker that leads it; absent while there is none.
+    pub leader: Option<i32>,
+    /// Brokers that keep it.
+    pub replicas: u32,
+    /// How many of them have all of it.
+    pub in_sync: u32,
+    /// First record that is still kept.
+    pub first: u64,
+    /// One past the last record.
+    pub end: u64,
+    /// First record that is not stored for good; absent before the first commit.
+    pub committed: Option<u64>,
+}
+
+impl PartitionReport {
+    /// Records that are not stored for good.
+    pub fn records_waiting(&self) -> u64 {
+        self.end.saturating_sub(self.committed.unwrap_or(0).max(self.first))
+    }
+}
+
+impl QueueReport {
+    /// Records of all partitions that are not stored for good.
+    pub fn records_waiting(&self) -> u64 {
+        self.partitions.iter().map(PartitionReport::records_waiting).sum()
+    }
+
+    /// Partitions that some broker should have and has not.
+    pub fn partitions_behind(&self) -> usize {
+        let behind = |partition: &&PartitionReport| partition.leader.is_none() || partition.in_sync < partition.replicas;
+        self.partitions.iter().filter(behind).count()
+    }
 }
 
 /// An MCP server behind the gateway.

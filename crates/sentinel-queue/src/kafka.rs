@@ -36,6 +36,7 @@ mod position;
 mod record;
 mod tail;
 mod topic;
+mod view;
 
 pub use appender::KafkaAppender;
 pub use args::{
@@ -45,3 +46,4 @@ pub use args::{
 pub use client::ConnectError;
 pub use dead_letters::KafkaDeadLetters;
 pub use tail::KafkaTail;
+pub use view::{KafkaView, ViewError};

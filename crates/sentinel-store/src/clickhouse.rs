@@ -9,6 +9,7 @@
 //! store gave it.
 
 mod answers;
+mod args;
 mod blocks;
 mod config;
 mod count;
@@ -30,6 +31,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
+pub use args::{PasswordError, SqlAccountArgs, StoreArgs};
 pub use config::{Account, Config, Password, Placement};
 pub use schema::{MIGRATIONS, Migration, MigrationError, Planned, apply, plan, render};
 
@@ -52,6 +54,13 @@ pub enum OpenError {
         /// Of this program.
         wanted: u32,
     },
+}
+
+impl OpenError {
+    /// Whether waiting may mend it: servers come back, migrations are applied.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Outdated { .. })
+    }
 }
 
 /// A store on `ClickHouse`. Clones are the same store.

@@ -124,6 +124,11 @@ impl ReadinessFlag {
     pub fn set_not_ready(&self, reason: impl Into<Cow<'static, str>>) {
         self.readiness.set(self.id, Some(reason.into()));
     }
+
+    /// Takes the condition off the list: from now on another one tells.
+    pub fn dismiss(self) {
+        self.readiness.lock().all.remove(&self.id);
+    }
 }
 
 impl Drop for ReadinessFlag {
@@ -163,6 +168,14 @@ mod tests {
         let report = readiness.report();
         assert!(!report.ready);
         assert_eq!(report.conditions[1].reason.as_deref(), Some("its owner is gone"));
+    }
+
+    #[test]
+    fn a_dismissed_flag_is_not_asked_any_more() {
+        let readiness = Readiness::new();
+        readiness.set_started();
+        readiness.flag(Cow::Borrowed("brokers")).dismiss();
+        assert!(readiness.report().ready);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use domain::analytics::{EventsPage, Horizon, SeriesReport, StorageReport, ToolsReport, UsageReport, ValueCount};
 use domain::operations::{
-    ComponentState, ComponentStatus, DeadLetter, KeyView, LogLine, NewKey, PipelineStatus, ServerStatus, SystemStatus,
+    ComponentState, ComponentStatus, DeadLetter, KeyView, LogLine, NewKey, PipelineStatus, QueueReport, ServerStatus,
+    SystemStatus,
 };
 use domain::{Decision, Event, EventBatch, EventId, Outcome, Payload, Span, Timestamp};
 use futures::future::BoxFuture;
@@ -352,6 +353,10 @@ impl Status for System {
                     freshness_p50_ms: Some(1.5),
                     ..PipelineStatus::default()
                 },
+                queue: Some(QueueReport {
+                    topic: "mcp.events".to_owned(),
+                    ..QueueReport::default()
+                }),
                 storage: Some(storage),
                 servers: vec![server("payments")],
                 keys_expiring: vec![key("k1")],

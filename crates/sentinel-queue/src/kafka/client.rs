@@ -78,6 +78,13 @@ pub enum ConnectError {
     Thread(#[source] io::Error),
 }
 
+impl ConnectError {
+    /// Whether waiting may mend it: brokers come back, topics are made. Settings stay as they are.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Missing { .. } | Self::Create { .. })
+    }
+}
+
 /// Tells our log what the client library has to say.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Telling;

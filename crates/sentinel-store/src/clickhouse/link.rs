@@ -155,14 +155,15 @@ impl Link {
         for block in self.ask(&sql).await? {
             self.commits_in_order = column::<u64>(&block, "count")?.first().is_some_and(|count| *count > 0);
         }
-        // What neither reads tables nor tells of the server may be asked.
-        let hidden = "SELECT concat(database, '.', name) AS name FROM system.tables WHERE lower(database) IN ('system', 'information_schema') \
+        // What neither reads tables nor tells of the server may be asked: `one` is what a SELECT without FROM reads. The alias must not
+        // be `name`, which the conditions would then mean.
+        let hidden = "SELECT concat(database, '.', name) AS hidden FROM system.tables WHERE lower(database) IN ('system', 'information_schema') \
                       AND name NOT IN ('one', 'numbers', 'numbers_mt', 'zeros', 'zeros_mt') \
-                      UNION ALL SELECT concat('_table_function.', name) AS name FROM system.table_functions \
+                      UNION ALL SELECT concat('_table_function.', name) AS hidden FROM system.table_functions \
                       WHERE name NOT IN ('numbers', 'numbers_mt', 'zeros', 'zeros_mt', 'values', 'null', 'generate_series', 'generateSeries')";
         self.hidden.clear();
         for block in self.ask(hidden).await? {
-            self.hidden.extend(column::<String>(&block, "name")?);
+            self.hidden.extend(column::<String>(&block, "hidden")?);
         }
         Ok(())
     }

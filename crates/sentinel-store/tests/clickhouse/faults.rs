@@ -208,7 +208,7 @@ async fn killing_the_engine_amid_inserts_changes_no_count() {
     if !available() {
         return;
     }
-    let mut engine = Engine::start().await;
+    let engine = Engine::start().await;
     if !engine.is_ours() {
         eprintln!("skipped: the engine is not ours to kill");
         return;
@@ -226,7 +226,7 @@ async fn killing_the_engine_amid_inserts_changes_no_count() {
             let done = if killed {
                 // The engine dies while the insert is under way, wherever it then is.
                 let cut = tokio::time::timeout(moment, processor.step(&log)).await;
-                engine.restart().await;
+                engine.restart();
                 kills += 1;
                 cut.is_ok_and(|more| !more)
             } else {

@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -27,6 +28,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kafka.sh");
 pub struct Cluster {
     bootstrap: String,
     sasl_bootstrap: String,
+    behind: Option<SocketAddr>,
     brokers: Vec<Mutex<Broker>>,
     dir: TempDir,
 }
@@ -49,6 +51,16 @@ impl Cluster {
 
     /// Starts 1 to 3 brokers and waits until all are ready.
     pub fn start(brokers: usize) -> Self {
+        Self::launch(brokers, None)
+    }
+
+    /// Starts one broker that has one more address, which it sends clients to under another: that of a proxy, which the test puts
+    /// between.
+    pub fn start_behind(proxy: SocketAddr) -> Self {
+        Self::launch(1, Some(proxy))
+    }
+
+    fn launch(brokers: usize, proxy: Option<SocketAddr>) -> Self {
         let dir = TempDir::with_prefix("kafka.").expect("a temporary folder");
         let output = Command::new(SCRIPT)
             .args(["format".as_ref(), dir.path().as_os_str(), brokers.to_string().as_ref()])
@@ -62,10 +74,12 @@ impl Cluster {
             line.unwrap_or_else(|| panic!("no {name}in: {text}")).to_owned()
         };
         let (bootstrap, sasl_bootstrap) = (address("bootstrap "), address("sasl "));
+        let behind = proxy.map(|proxy| listen_behind(dir.path(), proxy));
         let brokers: Vec<_> = (1..=brokers).map(|node| Broker::spawn(dir.path(), node)).collect();
         let cluster = Self {
             bootstrap,
             sasl_bootstrap,
+            behind,
             brokers: brokers.into_iter().map(Mutex::new).collect(),
             dir,
         };
@@ -78,6 +92,11 @@ impl Cluster {
     /// Addresses for clients, `host:port` with commas between.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// Where the proxy reaches the broker.
+    pub fn behind_proxy(&self) -> SocketAddr {
+        self.behind.expect("a broker that was started behind a proxy")
     }
 
     /// The same for clients that show a name and a password: `tester` and `secret`, SASL PLAIN without TLS.
@@ -181,6 +200,29 @@ impl Drop for Broker {
         drop(self.script.stdin.take());
         let _gone = self.script.wait();
     }
+}
+
+/// Gives the broker an address whose clients are sent to the proxy, and returns it. Of a setting that is there twice, the later counts.
+fn listen_behind(dir: &Path, proxy: SocketAddr) -> SocketAddr {
+    // Free a moment ago, and below the ports that the system gives to clients.
+    let own = (20_000..32_000)
+        .step_by(37)
+        .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok())
+        .expect("a free port");
+    let path = dir.join("1.properties");
+    let text = std::fs::read_to_string(&path).expect("the broker's settings");
+    let setting = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("no {name} in {text}"))
+    };
+    let added = format!(
+        "listeners={},PROXIED://{own}\nadvertised.listeners={},PROXIED://{proxy}\nlistener.security.protocol.map={},PROXIED:PLAINTEXT\n",
+        setting("listeners"),
+        setting("advertised.listeners"),
+        setting("listener.security.protocol.map"),
+    );
+    std::fs::write(&path, text.clone() + &added).expect("writing the broker's settings");
+    own
 }
 
 fn signal(name: &str, pid: &str) {

@@ -100,6 +100,11 @@ impl AppenderConfig {
 }
 
 impl TailConfig {
+    /// Name of the group.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
     /// The brokers and topics of these settings, for others that use the same.
     pub fn connection(&self) -> &ConnectionConfig {
         &self.connection

@@ -362,11 +362,18 @@ fn ask_ends(group: &Group, consumer: &Consumer) -> bool {
         }
         consumer.offsets_for_times(asked, SHOWN_WAIT)
     };
-    // Only shown: what is not answered now is asked again.
-    let (Ok(first), Ok(last)) = (ask(Offset::Beginning), ask(Offset::End)) else {
-        return true;
-    };
+    let answers = ask(Offset::Beginning).and_then(|first| Ok((first, ask(Offset::End)?)));
     let mut state = group.lock();
+    let (first, last) = match answers {
+        Ok(answers) => answers,
+        Err(error) => {
+            // Asked again; but brokers that do not answer this hand out nothing either, and nothing else says so.
+            state.fault = Some(error);
+            drop(state);
+            group.arrived.notify_one();
+            return true;
+        }
+    };
     for (first, last) in first.elements().iter().zip(last.elements()) {
         if let (Offset::Offset(low), Offset::Offset(end)) = (first.offset(), last.offset())
             && let Some(held) = state.held.get_mut(&u32::try_from(last.partition()).unwrap_or(0))
