@@ -8,6 +8,7 @@
 #   tests/services/install.sh kafka       only Apache Kafka
 #   tests/services/install.sh clickhouse  only the ClickHouse engine
 #   tests/services/install.sh kubernetes  only the Kubernetes control plane, built from its modules; needs Go
+#   tests/services/install.sh postgres    only PostgreSQL, from Debian
 #
 # Everything lands in ${MCP_RUNTIME_SERVICES:-<repository>/.services}. Each part leaves a stamp with the digest of
 # its pins, so a second run changes nothing and takes milliseconds; several runs at once wait for each other.
@@ -85,9 +86,9 @@ install_python() {
 
 part=${1:-all}
 case $part in
-all | node | python | clickhouse | kafka | kubernetes) ;;
+all | node | python | clickhouse | kafka | kubernetes | postgres) ;;
 *)
-    say "usage: install.sh [all|node|python|clickhouse|kafka|kubernetes]"
+    say "usage: install.sh [all|node|python|clickhouse|kafka|kubernetes|postgres]"
     exit 2
     ;;
 esac
@@ -103,4 +104,5 @@ fi
 if wanted clickhouse; then install_python clickhouse; fi
 if wanted kafka; then MCP_RUNTIME_SERVICES=$services "$here/kafka/kafka.sh" install >/dev/null; fi
 if wanted kubernetes; then MCP_RUNTIME_SERVICES=$services "$here/kubernetes/build" >/dev/null; fi
+if wanted postgres; then "$here/postgres/postgres.sh" install >/dev/null; fi
 printf '%s\n' "$services"
