@@ -20,6 +20,9 @@ use crate::identity::{ORG_NAMESPACE, PUBLIC_NAMESPACE, Principal, Right, Role, S
 /// Longest credential we look at, in bytes.
 const CREDENTIAL_BYTES_MAX: usize = 8_192;
 
+/// Name of callers from this machine who bring no key.
+pub(crate) const LOCAL: &str = "local";
+
 /// Names of this machine that no other machine can make a browser send in `Host`.
 const LOOPBACK_HOSTS: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
 
@@ -235,10 +238,14 @@ pub trait Access: fmt::Debug + Send + Sync + 'static {
     fn caller<'a>(&'a self, credentials: Credentials<'a>) -> BoxFuture<'a, Result<Caller, Denied>>;
 }
 
-/// Whether callers from this machine without a key are administrators.
+/// What callers from this machine without a key are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OpenLoopback {
+    /// Administrators.
     Yes,
+    /// Whoever is on this machine sees everything; changes need a credential.
+    Reading,
+    /// Nobody.
     #[default]
     No,
 }
@@ -341,7 +348,7 @@ impl StaticAccess {
         self.check_page(credentials.headers)?;
         match secret(credentials.headers) {
             Some(secret) => self.holder(secret).ok_or(Denied::Unknown),
-            None if self.is_local(credentials) => Ok(Caller::fixed("local", Scope::All, true)),
+            None if self.is_local(credentials) => Ok(self.local()),
             None => Err(Denied::Missing),
         }
     }
@@ -349,7 +356,7 @@ impl StaticAccess {
     /// Keeps pages of other origins away from an API that lets this machine in without a key.
     pub(crate) fn check_page(&self, headers: &HeaderMap) -> Result<(), Denied> {
         match self.open_loopback {
-            OpenLoopback::Yes => self.check_browser(headers),
+            OpenLoopback::Yes | OpenLoopback::Reading => self.check_browser(headers),
             OpenLoopback::No => Ok(()),
         }
     }
@@ -366,8 +373,19 @@ impl StaticAccess {
         holder
     }
 
+    fn local(&self) -> Caller {
+        let caller = Caller::fixed(LOCAL, Scope::All, true);
+        match self.open_loopback {
+            OpenLoopback::Reading => Caller {
+                rights: vec![Right::Read],
+                ..caller
+            },
+            OpenLoopback::Yes | OpenLoopback::No => caller,
+        }
+    }
+
     fn is_local(&self, credentials: Credentials<'_>) -> bool {
-        self.open_loopback == OpenLoopback::Yes
+        self.open_loopback != OpenLoopback::No
             && credentials.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
             && FORWARDED.iter().all(|name| !credentials.headers.contains_key(*name))
     }

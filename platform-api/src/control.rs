@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use domain::Timestamp;
 use futures::future::BoxFuture;
 use service_kit::{Clock, Problem, Tasks};
@@ -12,9 +13,11 @@ use crate::access::{Access, Caller, Credentials, Denied, StaticAccess, secret};
 use crate::audit::{self, AuditSink, Fact};
 use crate::database::{Database, DatabaseError, Transaction};
 use crate::identity::keys::{self, KeyKind};
-use crate::identity::secret::Purpose;
-use crate::identity::{Role, accounts, logins, password};
+use crate::identity::secret::{Purpose, Secret};
+use crate::identity::{Right, Role, accounts, logins, password};
 use crate::objects::{ObjectError, Objects};
+use crate::oidc::OidcConfig;
+use crate::oidc::provider::Provider;
 
 /// When to come again after the database was too busy.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -41,6 +44,8 @@ pub struct ControlConfig {
     pub servers_max: Option<u32>,
     /// Shortest time between two publications of one server; none when zero.
     pub push_cooldown: Duration,
+    /// Who else may say who somebody is.
+    pub oidc: Option<OidcConfig>,
 }
 
 impl Default for ControlConfig {
@@ -51,6 +56,7 @@ impl Default for ControlConfig {
             sign_up: SignUp::Invited,
             servers_max: Some(5),
             push_cooldown: Duration::ZERO,
+            oidc: None,
         }
     }
 }
@@ -64,6 +70,7 @@ struct Inner {
     config: ControlConfig,
     database: Database,
     objects: Arc<dyn Objects>,
+    provider: Option<Provider>,
     clock: Clock,
     /// Wakes the task that hands facts over.
     facts: Arc<Notify>,
@@ -80,7 +87,9 @@ impl Control {
     ) -> Self {
         let facts = Arc::new(Notify::new());
         audit::deliver(database.clone(), sink, Arc::clone(&facts), tasks);
+        let provider = config.oidc.clone().map(|oidc| Provider::new(oidc, tasks.clock().clone()));
         Self(Arc::new(Inner {
+            provider,
             config,
             database,
             objects,
@@ -113,8 +122,51 @@ impl Control {
         Ok(())
     }
 
+    /// Makes sure that an administrator with this address has a key that works, and gives it: `key`, if it still does, or a new one.
+    ///
+    /// For whoever owns the machine and its folders: they need no password, and a key that was revoked or lost is made anew.
+    pub async fn ensure_owner(&self, email: &str, key: Option<String>) -> anyhow::Result<String> {
+        let email = accounts::parse_email(email).map_err(|why| anyhow::anyhow!("the owner's address: {why}"))?;
+        if let Some(key) = key {
+            let holder = keys::resolve(self.database(), KeyKind::User, &key, self.now()).await?;
+            let owner = holder.and_then(|holder| holder.account);
+            if owner.is_some_and(|account| account.email == email && account.role == Role::Admin) {
+                return Ok(key);
+            }
+        }
+        let found = accounts::find(self.database(), &email).await?;
+        let mut transaction = self.database().write().await?;
+        let id = match found {
+            Some((account, _)) => {
+                accounts::set_role(&mut transaction, &account.id, Role::Admin).await?;
+                accounts::set_disabled(&mut transaction, &account.id, None).await?;
+                account.id
+            }
+            None => {
+                let made = accounts::create(&mut transaction, &email, Role::Admin, None, self.now()).await?;
+                made.context("making the owner's account")?.id
+            }
+        };
+        let secret = Secret::fresh(Purpose::UserKey).context("making the owner's key")?;
+        let wish = keys::Wish {
+            kind: KeyKind::User,
+            account: Some(id),
+            name: "this machine".to_owned(),
+            rights: vec![Right::Write, Right::Adapter, Right::Pull, Right::Push],
+            namespaces: Vec::new(),
+            expires_at: None,
+        };
+        keys::create(&mut transaction, wish, &secret, self.now()).await?;
+        transaction.commit().await?;
+        Ok(secret.reveal().to_owned())
+    }
+
     pub(crate) fn config(&self) -> &ControlConfig {
         &self.0.config
+    }
+
+    pub(crate) fn provider(&self) -> Option<&Provider> {
+        self.0.provider.as_ref()
     }
 
     pub(crate) fn database(&self) -> &Database {

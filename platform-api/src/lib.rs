@@ -58,7 +58,7 @@ pub fn serve(config: &Config, listener: TcpListener, api: Api, tasks: &Tasks) ->
     let address = listener
         .local_addr()
         .context("reading the address of the platform API's listener")?;
-    if config.open_loopback == OpenLoopback::Yes && !address.ip().is_loopback() {
+    if config.open_loopback != OpenLoopback::No && !address.ip().is_loopback() {
         anyhow::bail!(
             "the platform API is set to let local callers in without a key, but listens on {address}, which others reach; listen \
              on 127.0.0.1 or leave `--open-loopback` out and give a file of service keys"

@@ -179,6 +179,11 @@ pub(crate) fn complete(
     Ok(spec)
 }
 
+/// Whether running the server means starting a program where the platform itself runs, with its rights.
+pub(crate) fn runs_on_our_machine(spec: &McpServerSpec) -> bool {
+    !spec.command.is_empty() && spec.image.as_deref().is_none_or(|image| image.trim().is_empty())
+}
+
 /// A short name means the platform's registry, and there the place of the scope.
 fn full_image(image: &str, namespace: &str, registry: Option<&str>) -> String {
     let first = image.split('/').next().unwrap_or_default();

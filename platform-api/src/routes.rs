@@ -30,7 +30,7 @@ use sentinel_store::query::Filter;
 use service_kit::Problem;
 use service_kit::problem::with_fallbacks;
 
-use crate::access::{Caller, Credentials, Denied};
+use crate::access::{Caller, Credentials, Denied, LOCAL};
 use crate::api::Api;
 use crate::audit::{Ended, Fact, Topic};
 use crate::identity::{Principal, Right, SHARED_NAMESPACE};
@@ -240,6 +240,13 @@ async fn admit(api: &Api, route: &'static Route, request: &Parts) -> Result<Call
     }
     if !route.rights().iter().any(|right| caller.has(*right)) {
         api.0.metrics.denied.inc();
+        if caller.name == LOCAL {
+            return Err(
+                Problem::unauthorized("changes need a credential, also from this machine").with_hint(
+                    "the command `mcp-runtime` finds this machine's key; others send what is in `owner.key` of the data folder as `x-api-key`",
+                ),
+            );
+        }
         let words: Vec<_> = route.rights().iter().map(|right| format!("`{}`", right.as_str())).collect();
         return Err(
             Problem::forbidden(format!("the key has none of the rights this needs: {}", words.join(", ")))

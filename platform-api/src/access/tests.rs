@@ -168,3 +168,20 @@ fn lines_of_keys_say_what_is_wrong() {
     assert_eq!(ServiceKey::parse("grafana md5:00 admin"), Err(ServiceKeyError::Hash));
     assert!(!format!("{:?}", access(OpenLoopback::No)).contains("sha256"));
 }
+
+#[test]
+fn local_callers_may_be_let_look_and_no_more() {
+    let reading = access(OpenLoopback::Reading);
+    let headers = HeaderMap::from_iter([(header::HOST, "localhost".parse().unwrap())]);
+    let peer = Some(LOCAL.parse().unwrap());
+    let credentials = Credentials {
+        headers: &headers,
+        peer,
+    };
+    let caller = reading.decide(credentials).unwrap();
+    assert!(caller.admin && caller.scope == Scope::All);
+    assert_eq!((caller.has(Right::Read), caller.has(Right::Write)), (true, false));
+    let page = [("host", "127.0.0.1"), ("origin", "https://example.com")];
+    assert_eq!(ask(&reading, LOCAL, &page), Err(Denied::ForeignOrigin));
+    assert_eq!(ask(&reading, "10.0.0.7:1", &[("host", "localhost")]), Err(Denied::Missing));
+}

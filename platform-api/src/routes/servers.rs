@@ -275,6 +275,15 @@ async fn put(control: &Control, call: &Call, name: &ServerName, wish: Publicatio
     let spec: McpServerSpec = strict(wish.spec, "spec")?;
     let team_id = team.as_ref().map(|team| team.id.as_str());
     let spec = complete(name, &namespace, team_id, control.config().registry.as_deref(), spec)?;
+    if publish::runs_on_our_machine(&spec) && !call.caller.admin {
+        return Err(Problem::forbidden(
+            "a server that is a command runs on the platform's own machine, so only administrators publish one",
+        )
+        .with_code("forbidden_command")
+        .with_hint(
+            "publish an image, or the address of a server that runs already: mcp-runtime server deploy NAME --upstream URL",
+        ));
+    }
     let before = control.objects().find(ObjectKind::Server, &namespace, name.as_str()).await?;
     if let Some(before) = &before {
         may_replace(control, call, before, wish.update)?;
