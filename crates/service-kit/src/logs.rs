@@ -15,7 +15,7 @@ use futures::stream::{self, Stream, StreamExt as _};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-pub use kept::PreviousLog;
+pub use kept::{LogFile, PreviousLog};
 pub use layer::LogLayer;
 pub use record::{LogFilter, LogLevel, LogRecord};
 

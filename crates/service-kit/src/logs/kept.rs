@@ -61,22 +61,48 @@ impl PreviousLog {
     /// The records of the run before that pass, oldest first. None when there was no such run. Lines that are not records (a torn
     /// last one) are left out.
     pub async fn read(&self, filter: &LogFilter) -> io::Result<Vec<Arc<LogRecord>>> {
-        let mut records = Vec::new();
-        for half in HALVES {
-            let file = match File::open(file(&self.0, "previous", half)).await {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                opened => opened?,
-            };
-            let mut lines = BufReader::new(file).split(b'\n');
-            while let Some(line) = lines.next_segment().await? {
-                let record = serde_json::from_slice::<LogRecord>(&line).ok();
-                records.extend(record.filter(|record| filter.passes(record)).map(Arc::new));
-            }
-        }
-        Ok(filter.select(records))
+        read_run(&self.0, "previous", filter).await
     }
 }
 
+async fn read_run(folder: &Path, run: &str, filter: &LogFilter) -> io::Result<Vec<Arc<LogRecord>>> {
+    let mut records = Vec::new();
+    for half in HALVES {
+        let file = match File::open(file(folder, run, half)).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        let mut lines = BufReader::new(file).split(b'\n');
+        while let Some(line) = lines.next_segment().await? {
+            let record = serde_json::from_slice::<LogRecord>(&line).ok();
+            records.extend(record.filter(|record| filter.passes(record)).map(Arc::new));
+        }
+    }
+    Ok(filter.select(records))
+}
+
+/// A log on disk of somebody else than this process, such as a program that it runs: two files, of which the older is given up for the
+/// next. It goes on where an earlier process left it.
+#[derive(Debug)]
+pub struct LogFile(Writer);
+
+impl LogFile {
+    /// Opens the log of a folder, to hold at most about `bytes_max` bytes of the newest records; gives those that are there, oldest
+    /// first.
+    pub async fn open(folder: &Path, bytes_max: u64) -> io::Result<(Self, Vec<Arc<LogRecord>>)> {
+        fs::create_dir_all(folder).await?;
+        let records = read_run(folder, "current", &LogFilter::default()).await?;
+        let writer = Writer::open(folder.to_owned(), bytes_max / 2).await?;
+        Ok((Self(writer), records))
+    }
+
+    /// Appends a record.
+    pub async fn write(&mut self, record: &LogRecord) -> io::Result<()> {
+        self.0.write(record).await
+    }
+}
+
+#[derive(Debug)]
 struct Writer {
     folder: PathBuf,
     half_bytes_max: u64,
@@ -102,8 +128,8 @@ impl Writer {
         if self.bytes >= self.half_bytes_max {
             let [older, newer] = HALVES.map(|half| file(&self.folder, "current", half));
             fs::rename(newer, older).await?;
-            let folder = std::mem::take(&mut self.folder);
-            *self = Self::open(folder, self.half_bytes_max).await?;
+            // A copy: left empty after a fault, it would mean the working folder.
+            *self = Self::open(self.folder.clone(), self.half_bytes_max).await?;
         }
         self.current.write_all(&line).await?;
         self.current.flush().await?;
@@ -175,6 +201,16 @@ mod tests {
             ..LogFilter::default()
         };
         assert_eq!(times(&previous.read(&newest).await.unwrap()), [4, 5]);
+    }
+
+    #[tokio::test]
+    async fn a_log_goes_on_where_it_was_left() {
+        let folder = tempfile::tempdir().unwrap();
+        for (at, before) in [(1, &[][..]), (2, &[1][..]), (3, &[1, 2][..])] {
+            let (mut log, records) = LogFile::open(folder.path(), 1 << 20).await.unwrap();
+            assert_eq!(times(&records), before);
+            log.write(&record(at)).await.unwrap();
+        }
     }
 
     #[tokio::test]
