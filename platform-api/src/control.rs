@@ -16,8 +16,6 @@ use crate::identity::keys::{self, KeyKind};
 use crate::identity::secret::{Purpose, Secret};
 use crate::identity::{Right, Role, accounts, logins, password};
 use crate::objects::{ObjectError, Objects};
-use crate::oidc::OidcConfig;
-use crate::oidc::provider::Provider;
 
 /// When to come again after the database was too busy.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -44,8 +42,6 @@ pub struct ControlConfig {
     pub servers_max: Option<u32>,
     /// Shortest time between two publications of one server; none when zero.
     pub push_cooldown: Duration,
-    /// Who else may say who somebody is.
-    pub oidc: Option<OidcConfig>,
 }
 
 impl Default for ControlConfig {
@@ -56,7 +52,6 @@ impl Default for ControlConfig {
             sign_up: SignUp::Invited,
             servers_max: Some(5),
             push_cooldown: Duration::ZERO,
-            oidc: None,
         }
     }
 }
@@ -70,7 +65,6 @@ struct Inner {
     config: ControlConfig,
     database: Database,
     objects: Arc<dyn Objects>,
-    provider: Option<Provider>,
     clock: Clock,
     /// Wakes the task that hands facts over.
     facts: Arc<Notify>,
@@ -87,9 +81,7 @@ impl Control {
     ) -> Self {
         let facts = Arc::new(Notify::new());
         audit::deliver(database.clone(), sink, Arc::clone(&facts), tasks);
-        let provider = config.oidc.clone().map(|oidc| Provider::new(oidc, tasks.clock().clone()));
         Self(Arc::new(Inner {
-            provider,
             config,
             database,
             objects,
@@ -163,10 +155,6 @@ impl Control {
 
     pub(crate) fn config(&self) -> &ControlConfig {
         &self.0.config
-    }
-
-    pub(crate) fn provider(&self) -> Option<&Provider> {
-        self.0.provider.as_ref()
     }
 
     pub(crate) fn database(&self) -> &Database {
