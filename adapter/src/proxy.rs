@@ -80,6 +80,13 @@ pub fn serve(upstream: Upstream, config: ProxyConfig, listener: TcpListener, tas
         .fallback(forward)
         .with_state(Arc::clone(&proxy))
         .merge(service_kit::health::routes(tasks));
+    let leaving = Arc::clone(&proxy);
+    let shutdown = tasks.shutdown(Stage::Query);
+    tasks.spawn(Stage::Query, "adapter farewell", async move {
+        shutdown.requested().await;
+        leaving.upstream.farewell().await;
+        Ok(())
+    });
     let app = own.layer(axum::middleware::from_fn_with_state(proxy, guard));
     service_kit::http::serve("adapter", listener, app, limits, tasks, Stage::Intake)
 }

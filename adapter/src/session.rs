@@ -44,8 +44,8 @@ pub fn secret(text: &str) -> Option<HeaderValue> {
 pub enum Remedy {
     /// The source cannot be asked now.
     Retry,
-    /// The source said no.
-    Stop,
+    /// The source says no.
+    Refused,
 }
 
 /// Why there is no session.
@@ -63,7 +63,7 @@ impl SessionError {
     fn refusal(&self) -> Refusal {
         let code = match self.remedy {
             Remedy::Retry => 503,
-            Remedy::Stop => 403,
+            Remedy::Refused => 403,
         };
         let refusal = Refusal::new(code, self.reason, self.message.clone());
         match &self.hint {
@@ -77,6 +77,9 @@ impl SessionError {
 pub trait SessionSource: Send + Sync + 'static {
     /// A session: a first one, or one to follow `last`, which may be its renewal.
     fn issue<'a>(&'a self, last: Option<&'a Session>) -> BoxFuture<'a, Result<Session, SessionError>>;
+
+    /// Gives a session back that nobody uses any more. Losing this is harmless: sessions end by themselves.
+    fn end<'a>(&'a self, session: &'a Session) -> BoxFuture<'a, ()>;
 }
 
 /// The session of an adapter. Clones share it.
@@ -120,6 +123,11 @@ impl Sessions {
         }))
     }
 
+    /// Whether a dead session may be followed by another.
+    pub(crate) fn may_replace(&self) -> bool {
+        self.0.auto_refresh
+    }
+
     /// Whether a session is there, without asking for one.
     pub fn is_there(&self) -> bool {
         self.0.state.borrow().session.is_some()
@@ -141,6 +149,14 @@ impl Sessions {
 
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.0.clock.unix_ns())
+    }
+
+    /// Gives the session back.
+    pub(crate) async fn end(&self) {
+        let held = self.0.state.borrow().session.clone();
+        if let Some(session) = held {
+            self.0.source.end(&session).await;
+        }
     }
 
     /// The session that follows one that is dead. Whoever comes while the source is asked gets the same answer.
@@ -221,7 +237,7 @@ impl Sessions {
             };
             match renewed {
                 Ok(_) => backoff.reset(),
-                Err(error) if error.remedy == Remedy::Stop => {}
+                Err(error) if error.remedy != Remedy::Retry => {}
                 Err(_) => {
                     if backoff.pause(&shutdown).await != Pause::Elapsed {
                         return Ok(());

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
-use service_kit::{Shutdown, Stage, Tasks};
+use service_kit::{Stage, Tasks};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -98,12 +98,26 @@ struct Bridge {
     /// Requests in flight by the raw text of their id.
     open: Mutex<HashMap<String, CancellationToken>>,
     places: Arc<Semaphore>,
-    shutdown: Shutdown,
+    /// Cancelled when nothing is read any more.
+    closing: CancellationToken,
     tasks: Tasks,
 }
 
-/// Carries messages until the client closes its side or the process stops.
-pub async fn serve<R, W>(upstream: Upstream, config: StdioConfig, input: R, output: W, tasks: &Tasks) -> Result<(), StdioError>
+/// Where a client writes to, and reads from.
+#[derive(Debug)]
+pub struct Lines<R, W> {
+    pub input: R,
+    pub output: W,
+}
+
+/// Carries messages until the client closes its side or `stop` resolves, then ends what is open.
+pub async fn serve<R, W>(
+    upstream: Upstream,
+    config: StdioConfig,
+    client: Lines<R, W>,
+    stop: impl Future<Output = ()>,
+    tasks: &Tasks,
+) -> Result<(), StdioError>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -120,15 +134,16 @@ where
         schemas: Mutex::default(),
         open: Mutex::default(),
         places: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
-        shutdown: tasks.shutdown(Stage::Intake),
+        closing: CancellationToken::new(),
         tasks: tasks.clone(),
     });
-    let printing = frame::write_lines(output, lines);
+    let printing = frame::write_lines(client.output, lines);
     let working = async {
         let mut sending = std::pin::pin!(Arc::clone(&bridge).send_in_order(queued));
         let read = tokio::select! {
-            read = bridge.read(BufReader::new(input)) => read,
+            read = bridge.read(BufReader::new(client.input)) => read,
             () = &mut sending => Ok(()),
+            () = stop => Ok(()),
         };
         bridge.leave(sending).await;
         drop(bridge);
@@ -149,11 +164,8 @@ where
 impl Bridge {
     async fn read<R: AsyncRead + Unpin>(self: &Arc<Self>, mut input: BufReader<R>) -> Result<(), StdioError> {
         loop {
-            let line = self
-                .shutdown
-                .or(frame::next_line(&mut input, self.config.line_bytes_max))
-                .await;
-            match line.unwrap_or(Ok(Line::End)).map_err(StdioError::Input)? {
+            let line = frame::next_line(&mut input, self.config.line_bytes_max).await;
+            match line.map_err(StdioError::Input)? {
                 Line::End => return Ok(()),
                 Line::TooLong => {
                     self.upstream.metrics().unreadable.inc();
@@ -195,9 +207,7 @@ impl Bridge {
         match message.kind {
             Kind::Request if message.is_method("initialize") => {
                 metrics.requests.inc();
-                self.shutdown
-                    .or(Arc::clone(self).carry(message, CancellationToken::new()))
-                    .await;
+                Arc::clone(self).carry(message, CancellationToken::new()).await;
             }
             Kind::Request | Kind::Batch(_) => {
                 metrics.requests.inc();
@@ -205,7 +215,7 @@ impl Bridge {
             }
             Kind::Notification if message.is_method("notifications/initialized") => {
                 metrics.notifications.inc();
-                self.shutdown.or(self.initialized(message)).await;
+                self.initialized(message).await;
             }
             Kind::Notification if message.is_method("notifications/cancelled") => {
                 metrics.notifications.inc();
@@ -288,7 +298,7 @@ impl Bridge {
             } else {
                 tokio::select! {
                     message = waiting.recv() => message,
-                    () = self.shutdown.requested() => {
+                    () = self.closing.cancelled() => {
                         is_closing = true;
                         continue;
                     }
@@ -369,6 +379,7 @@ impl Bridge {
 
     /// Waits a little for what is under way, drops the rest, and ends the session at the server.
     async fn leave(&self, sending: impl Future<Output = ()>) {
+        self.closing.cancel();
         let done = async {
             // All places are free when nothing is in flight.
             let _all = self
@@ -376,17 +387,18 @@ impl Bridge {
                 .acquire_many(u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX))
                 .await;
         };
-        let rest = async {
-            tokio::select! {
-                () = sending => {}
-                () = done => {}
-            }
-        };
+        let rest = futures::future::join(sending, done);
         if timeout(self.config.exit_wait, rest).await.is_err() {
             let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             tracing::debug!(requests = open.len(), "leaving with requests in flight");
             open.values().for_each(CancellationToken::cancel);
         }
+        self.end_session().await;
+        self.upstream.farewell().await;
+    }
+
+    /// Ends the protocol session at the server.
+    async fn end_session(&self) {
         let standing = self.legacy.standing();
         if !standing.has_session() {
             return;

@@ -19,6 +19,8 @@ const LOOK_BYTES_MAX: u64 = 16 << 10;
 /// Tries of a read that the server did not answer properly.
 const READ_TRIES_MAX: u32 = 3;
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Longest time that giving a session back may take.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// A server that asks for a longer pause is not waited for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 /// What clients may not say about themselves; the session says it. Of cookies nobody here knows whose they are.
@@ -147,6 +149,13 @@ impl Upstream {
         }
     }
 
+    /// Gives the session back, within a second or not at all.
+    pub(crate) async fn farewell(&self) {
+        if let Identity::Session(sessions) = &self.identity {
+            let _late = timeout(FAREWELL_MAX, sessions.end()).await;
+        }
+    }
+
     /// Sends a request until it is answered, or until sending it again would not be right.
     pub(crate) async fn send(&self, request: &Outgoing) -> Result<Answer, Refusal> {
         let deadline = Instant::now() + self.config.reconnect_max;
@@ -164,6 +173,7 @@ impl Upstream {
             let pause = match self.once(request, session.as_deref()).await {
                 Ok(answer) => {
                     if let (Some(session), Identity::Session(sessions), false) = (&session, &self.identity, is_replaced)
+                        && sessions.may_replace()
                         && answer.says_session_is_dead()
                     {
                         is_replaced = true;

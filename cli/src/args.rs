@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::access::AccessCommand;
+use crate::command::adapter::AdapterCommand;
 use crate::command::auth::AuthCommand;
 use crate::command::sentinel::SentinelCommand;
 use crate::command::server::ServerCommand;
@@ -169,6 +170,9 @@ pub(crate) enum Command {
     /// Say who may call what: grants and sessions
     #[command(subcommand)]
     Access(Box<AccessCommand>),
+    /// Reach a governed server from an MCP client on this machine
+    #[command(subcommand)]
+    Adapter(Box<AdapterCommand>),
     /// Teams and who is in them
     #[command(subcommand)]
     Team(Box<TeamCommand>),

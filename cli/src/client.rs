@@ -67,12 +67,14 @@ impl Client {
             .unwrap_or_else(|| DEFAULT_URL.to_owned());
         let base = base_of(&base);
         let given = match (&global.api_key_file, &global.platform_api_token) {
-            (Some(path), _) => Some(read_key(path)?),
+            (Some(path), _) => Some(Key(read_secret(path, "the API key")?)),
             (None, token) => token.clone().map(Key),
         };
         // A login is shown only to the service it was made at.
         let saved = chosen.filter(|(_, profile)| given.is_none() && base_of(&profile.api_url) == base);
-        let credential = given.or_else(|| saved.and_then(|(_, profile)| profile.token.clone()).map(Key));
+        let credential = given
+            .or_else(|| saved.and_then(|(_, profile)| profile.token.clone()).map(Key))
+            .or_else(|| local_key(&base));
         Ok(Self {
             http,
             base,
@@ -82,6 +84,11 @@ impl Client {
                 profile: name.to_owned(),
             }),
         })
+    }
+
+    /// For a service that one has not logged in at: with the key of a standalone of ours, or none.
+    pub(crate) fn fresh_at(base: &str) -> Result<Self, Fault> {
+        Self::at(base, local_key(&base_of(base)).map(|Key(key)| key))
     }
 
     /// For another service or credential than the saved ones.
@@ -302,11 +309,11 @@ async fn refused(response: Response) -> Fault {
     match serde_json::from_slice::<Problem>(&body) {
         Ok(problem) => {
             let message = if problem.message.is_empty() {
-                problem.error
+                &problem.error
             } else {
-                problem.message
+                &problem.message
             };
-            let fault = Fault::new(exit, crate::text::safe(&message));
+            let fault = Fault::new(exit, crate::text::safe(message)).code(problem.error);
             match problem.hint {
                 Some(hint) => fault.hint(crate::text::safe(&hint)),
                 None => fault,
@@ -349,10 +356,11 @@ fn event_of(block: &str) -> Option<(String, String)> {
     (!data.is_empty()).then(|| (field("id:").concat(), data.join("\n")))
 }
 
-fn read_key(path: &Path) -> Result<Key, Fault> {
+/// What proves something, from a file.
+pub(crate) fn read_secret(path: &Path, what: &str) -> Result<String, Fault> {
     let text = std::fs::read_to_string(path)
-        .map_err(|error| Fault::new(Exit::Usage, format!("reading the API key from {}", path.display())).caused_by(&error))?;
-    Ok(Key(text.trim().to_owned()))
+        .map_err(|error| Fault::new(Exit::Usage, format!("reading {what} from {}", path.display())).caused_by(&error))?;
+    Ok(text.trim().to_owned())
 }
 
 /// Where `up` notes the address it listens on, for commands in another terminal.
@@ -360,13 +368,38 @@ pub(crate) fn standalone_note() -> Option<PathBuf> {
     std::env::home_dir().map(|home| home.join(".mcpruntime").join("standalone.json"))
 }
 
-fn last_standalone() -> Option<String> {
-    #[derive(Deserialize)]
-    struct Note {
-        url: String,
+/// What a standalone tells of itself, to its owner alone.
+#[derive(Deserialize)]
+struct Note {
+    url: String,
+    #[serde(default)]
+    data_dir: Option<PathBuf>,
+}
+
+impl Note {
+    fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     }
-    let text = std::fs::read(standalone_note()?).ok()?;
-    serde_json::from_slice::<Note>(&text).ok().map(|note| note.url)
+}
+
+fn last_standalone() -> Option<String> {
+    Note::read(&standalone_note()?).map(|note| note.url)
+}
+
+/// The key of the standalone at this address, when its data folder is ours: the one started last, or the one in the usual place.
+fn local_key(base: &str) -> Option<Key> {
+    let last = standalone_note()
+        .as_deref()
+        .and_then(Note::read)
+        .and_then(|note| note.data_dir);
+    let usual = std::env::home_dir().map(|home| home.join(".mcpruntime").join("data"));
+    let numeric = |url: &str| base_of(url).replacen("//localhost", "//127.0.0.1", 1);
+    last.into_iter().chain(usual).find_map(|folder| {
+        let running = Note::read(&folder.join("run.json"))?;
+        let is_meant = numeric(&running.url) == numeric(base);
+        let key = is_meant.then(|| std::fs::read_to_string(folder.join("owner.key")).ok())??;
+        Some(Key(key.trim().to_owned()))
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The commands: each noun is a module.
 
 pub(crate) mod access;
+pub(crate) mod adapter;
 pub(crate) mod auth;
 #[cfg(feature = "demo")]
 mod demo;
@@ -24,6 +25,7 @@ pub(crate) fn run(cli: Cli) -> Result<Done, Fault> {
         Command::Completion { shell } => completion(shell),
         Command::Auth(command) => asking(async || auth::run(&global, *command).await),
         Command::Server(command) => asking(async || server::run(&global, *command).await),
+        Command::Adapter(command) => adapter::run(&global, *command),
         Command::Access(command) => asking(async || access::run(&global, *command).await),
         Command::Team(command) => asking(async || team::run(&Client::new(&global)?, global.form()?, *command).await),
         Command::Sentinel(command) => asking(async || sentinel::run(&Client::new(&global)?, global.form()?, *command).await),

@@ -26,6 +26,8 @@ pub(crate) struct Fault {
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
+    /// What the service calls it, for programs.
+    code: Option<String>,
 }
 
 impl Fault {
@@ -35,7 +37,24 @@ impl Fault {
             message: message.into(),
             causes: Vec::new(),
             hint: None,
+            code: None,
         }
+    }
+
+    /// With the code of the service's answer.
+    pub(crate) fn code(mut self, code: impl Into<String>) -> Self {
+        self.code = Some(code.into());
+        self
+    }
+
+    /// Whether the service calls it so.
+    pub(crate) fn is(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
+    }
+
+    /// The sentence and the advice, for passing them on.
+    pub(crate) fn parts(&self) -> (&str, Option<&str>) {
+        (&self.message, self.hint.as_deref())
     }
 
     /// With the chain of what lies behind it.
@@ -52,7 +71,6 @@ impl Fault {
     }
 
     /// With the chain of what lies behind `error`, whose own text is the message.
-    #[cfg(feature = "standalone")]
     pub(crate) fn caused_by_source(self, error: &dyn std::error::Error) -> Self {
         match error.source() {
             Some(source) => self.caused_by(source),

@@ -18,7 +18,7 @@ impl SessionSource for Source {
         Box::pin(async move {
             if asked >= self.refuses_after {
                 return Err(SessionError {
-                    remedy: Remedy::Stop,
+                    remedy: Remedy::Refused,
                     reason: "session_revoked",
                     message: "the session was revoked".to_owned(),
                     hint: None,
@@ -34,6 +34,10 @@ impl SessionSource for Source {
                 expires_at: Some(now.plus(self.life)),
             })
         })
+    }
+
+    fn end<'a>(&'a self, _session: &'a Session) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
     }
 }
 

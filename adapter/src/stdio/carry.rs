@@ -81,7 +81,7 @@ impl Bridge {
         let mut waiting = message.waiting();
         let given_up = async {
             cancelled.cancelled().await;
-            if !message.is_modern() && !self.shutdown.is_requested() {
+            if !message.is_modern() && !self.closing.is_cancelled() {
                 // The server was told by a notification and may still answer.
                 tokio::time::sleep(CANCELLED_WAIT).await;
             }

@@ -25,8 +25,8 @@ impl Bridge {
     pub(super) fn listen(self: &Arc<Self>) {
         let bridge = Arc::clone(self);
         self.tasks.spawn_finite(Stage::Intake, "adapter stream", async move {
-            let shutdown = bridge.shutdown.clone();
-            shutdown.or(bridge.listen_to_end()).await;
+            let closing = bridge.closing.clone();
+            closing.run_until_cancelled(bridge.listen_to_end()).await;
             Ok(())
         });
     }

@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, DuplexStream, Lines};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -71,12 +71,16 @@ impl SessionSource for Source {
             })
         })
     }
+
+    fn end<'a>(&'a self, _session: &'a Session) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
 }
 
 /// A client on one end, a scripted server on the other.
 struct Rig {
     input: Option<DuplexStream>,
-    lines: Lines<BufReader<DuplexStream>>,
+    lines: tokio::io::Lines<BufReader<DuplexStream>>,
     server: Arc<Server>,
     done: tokio::task::JoinHandle<Result<(), StdioError>>,
     _running: service_kit::Running,
@@ -107,7 +111,10 @@ impl Rig {
         let (input, theirs) = tokio::io::duplex(1 << 16);
         let (output, ours) = tokio::io::duplex(1 << 16);
         #[expect(clippy::disallowed_methods, reason = "the test holds the handle and awaits it")]
-        let done = tokio::spawn(async move { serve(upstream, config, theirs, output, &tasks).await });
+        let done = tokio::spawn(async move {
+            let client = super::Lines { input: theirs, output };
+            serve(upstream, config, client, std::future::pending(), &tasks).await
+        });
         Self {
             input: Some(input),
             lines: BufReader::new(ours).lines(),
@@ -145,11 +152,7 @@ impl Rig {
 
     async fn close(mut self) -> Vec<Seen> {
         drop(self.input.take());
-        timeout(DEADLINE, &mut self.done)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap();
+        timeout(DEADLINE, &mut self.done).await.unwrap().unwrap().unwrap();
         self.seen()
     }
 }

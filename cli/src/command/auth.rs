@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::args::{Global, Output};
-use crate::client::{Client, Granted};
+use crate::client::{Client, Granted, read_secret};
 use crate::fault::{Exit, Fault};
 use crate::profile::{self, Profile, Profiles};
 use crate::render::{self, Done};
@@ -146,7 +146,7 @@ async fn login(global: &Global, args: LoginArgs) -> Result<Done, Fault> {
         ..Profile::default()
     };
     let token = match (&args.token_file, args.token_stdin) {
-        (Some(path), _) => Some(read_secret(path)?),
+        (Some(path), _) => Some(read_secret(path, "the token")?),
         (None, true) => Some(read_line("a token")?),
         (None, false) => None,
     };
@@ -158,7 +158,7 @@ async fn login(global: &Global, args: LoginArgs) -> Result<Done, Fault> {
     } else if let Some(email) = &args.email {
         password_login(&base, email, args.password_stdin, &mut made).await?;
     } else {
-        match introduce(&Client::at(&base, None)?, &mut made).await {
+        match introduce(&Client::fresh_at(&base)?, &mut made).await {
             Ok(()) => {}
             Err(fault) if fault.exit == Exit::NotAllowed && std::io::stdin().is_terminal() => {
                 let email = ask_for("E-mail")?;
@@ -214,12 +214,6 @@ async fn introduce(client: &Client, made: &mut Profile) -> Result<(), Fault> {
 fn profile_name(given: Option<&str>, made: &Profile) -> String {
     let name = profile::name_of(given.unwrap_or_else(|| made.username.split('@').next().unwrap_or_default()));
     if name.is_empty() { "default".to_owned() } else { name }
-}
-
-fn read_secret(path: &std::path::Path) -> Result<String, Fault> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Fault::new(Exit::Usage, format!("reading the token from {}", path.display())).caused_by(&error))?;
-    Ok(text.trim().to_owned())
 }
 
 fn read_line(what: &str) -> Result<String, Fault> {
