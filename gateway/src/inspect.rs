@@ -77,11 +77,13 @@ impl InspectFault {
 
 /// Reads a body.
 pub(crate) fn inspect(body: &[u8]) -> Result<Inspected<'_>, InspectFault> {
+    // What is skipped unread is not looked at by the reader below, and some parsers replace what is no UTF-8 where others refuse.
+    let text = std::str::from_utf8(body).map_err(|_| InspectFault::NotJson)?;
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let read = if first == Some(&b'[') {
-        serde_json::from_slice(body).map(|Batch(messages)| Inspected::Batch(messages))
+        serde_json::from_str(text).map(|Batch(messages)| Inspected::Batch(messages))
     } else {
-        serde_json::from_slice::<Message<'_>>(body).map(Inspected::One)
+        serde_json::from_str::<Message<'_>>(text).map(Inspected::One)
     };
     let inspected = read.map_err(|error| match error.classify() {
         serde_json::error::Category::Data => InspectFault::Unclear(fault_text(&error)),

@@ -16,6 +16,8 @@ mod delivery;
 mod endpoint;
 mod exchange;
 mod forward;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gateway;
 mod identify;
 mod inspect;

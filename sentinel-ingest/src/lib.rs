@@ -14,6 +14,8 @@ mod auth;
 mod body;
 mod budget;
 mod decode;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod health;
 mod intake;
 pub mod keys;

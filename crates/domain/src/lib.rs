@@ -7,6 +7,8 @@ pub mod alerts;
 pub mod analytics;
 pub mod delivery;
 pub mod event;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod ids;
 pub mod operations;
 pub mod policy;

@@ -47,6 +47,8 @@ mod committed;
 mod disk;
 mod encode;
 mod format;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod reader;
 mod recover;
 mod segment;

@@ -113,3 +113,12 @@ fn deep_nesting_is_survived() {
     // Whether it is read or refused, the stack holds.
     drop(inspect(deep.as_bytes()));
 }
+
+#[test]
+fn what_is_no_utf8_is_refused_also_where_nothing_reads_it() {
+    let mut body = br#"{"jsonrpc":"2.0","id":1,"method":"tools/list","extra":"?"}"#.to_vec();
+    assert!(inspect(&body).is_ok());
+    let place = body.iter().position(|&byte| byte == b'?').unwrap();
+    body[place] = 0xe1;
+    assert_eq!(inspect(&body).unwrap_err(), InspectFault::NotJson);
+}
