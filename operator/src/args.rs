@@ -49,6 +49,21 @@ pub struct OperatorArgs {
     #[arg(long, env = "MCP_OPERATOR_PORT", hide_env_values = true, default_value_t = 8080)]
     pub port: u16,
 
+    /// Port for gateways that wait for their policy, by TLS with a certificate that the operator makes itself.
+    #[arg(
+        long,
+        env = "MCP_OPERATOR_TLS_PORT",
+        hide_env_values = true,
+        default_value_t = 9443,
+        value_name = "PORT"
+    )]
+    pub tls_port: u16,
+
+    /// Where gateways reach that port [default: <https://mcp-operator.NAMESPACE.svc:9443>]. `none`: gateways read their policy from the
+    /// mounted `ConfigMap` alone, which takes a minute or two.
+    #[arg(long, env = "MCP_OPERATOR_POLICY_URL", hide_env_values = true, value_name = "URL")]
+    pub policy_url: Option<String>,
+
     /// Number of servers worked on at once.
     #[arg(
         long,
@@ -215,6 +230,7 @@ pub struct ImageArgs {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub admin_address: SocketAddr,
+    pub tls: TlsConfig,
     pub concurrency: usize,
     /// `None`: work without asking.
     pub lease: Option<LeaseConfig>,
@@ -226,6 +242,16 @@ pub struct Config {
 pub struct LeaseConfig {
     pub namespace: String,
     pub identity: Option<String>,
+}
+
+/// Where the operator serves by TLS.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    pub address: SocketAddr,
+    /// Names of the certificate.
+    pub names: Vec<String>,
+    /// Namespace of the Secret with the certificate.
+    pub namespace: String,
 }
 
 /// What all servers of this cluster have in common.
@@ -246,6 +272,8 @@ pub struct Settings {
     pub ingest_url: Option<String>,
     pub ingest_key_secret: String,
     pub otlp_endpoint: Option<String>,
+    /// Where gateways wait for their policy; `None`: they read it from a file alone.
+    pub policy_url: Option<String>,
 }
 
 /// Why options cannot be used.
@@ -255,6 +283,8 @@ pub enum ConfigError {
     Blank { option: &'static str },
     #[error("`--default-gateway` must be NAMESPACE/NAME, got `{text}`")]
     Gateway { text: String },
+    #[error("`--policy-url` must be https://HOST[:PORT], or `none`, got `{url}`")]
+    PolicyUrl { url: String },
     #[error("`--ingest-url` must begin with http:// or https://, got `{url}`")]
     IngestUrl { url: String },
 }
@@ -285,8 +315,14 @@ impl TryFrom<OperatorArgs> for Config {
         if let Some(url) = ingest_url.as_ref().filter(|url| !crate::validate::is_http(url)) {
             return Err(ConfigError::IngestUrl { url: url.clone() });
         }
+        let (policy_url, policy_host) = policy_url(named(args.policy_url), &args.namespace, args.tls_port)?;
         Ok(Self {
             admin_address: SocketAddr::new(args.host, args.port),
+            tls: TlsConfig {
+                address: SocketAddr::new(args.host, args.tls_port),
+                names: service_names(&args.namespace).into_iter().chain(policy_host).collect(),
+                namespace: args.namespace.clone(),
+            },
             concurrency: args.concurrency.get(),
             lease: (!args.no_leader_election).then_some(LeaseConfig {
                 namespace: args.namespace,
@@ -307,9 +343,32 @@ impl TryFrom<OperatorArgs> for Config {
                 ingest_url,
                 ingest_key_secret: args.image.ingest_key_secret,
                 otlp_endpoint: named(args.image.otlp_endpoint),
+                policy_url,
             },
         })
     }
+}
+
+/// Names of the operator's Service, as callers within the cluster spell them.
+fn service_names(namespace: &str) -> Vec<String> {
+    [".svc", ".svc.cluster.local", ""]
+        .map(|end| format!("mcp-operator.{namespace}{end}"))
+        .into()
+}
+
+/// The address for gateways, without a slash at its end, and its host.
+fn policy_url(given: Option<String>, namespace: &str, port: u16) -> Result<(Option<String>, Option<String>), ConfigError> {
+    let url = match given {
+        Some(none) if none.trim() == "none" => return Ok((None, None)),
+        Some(url) => url.trim().trim_end_matches('/').to_owned(),
+        None => format!("https://mcp-operator.{namespace}.svc:{port}"),
+    };
+    let parsed = url.parse::<http::Uri>().ok();
+    let host = parsed
+        .filter(|parsed| parsed.scheme_str() == Some("https") && parsed.path() == "/" && parsed.query().is_none())
+        .and_then(|parsed| parsed.host().map(|host| host.trim_matches(['[', ']']).to_owned()))
+        .ok_or_else(|| ConfigError::PolicyUrl { url: url.clone() })?;
+    Ok((Some(url), Some(host)))
 }
 
 /// An environment variable that is set to nothing counts as left out.

@@ -7,7 +7,7 @@ use crate::args::Settings;
 use crate::object::Kind;
 use crate::policy::Policy;
 use crate::validate::{Checked, Route, Via};
-use crate::{APP, DESIRED, MANAGED_BY, MANAGED_BY_US, POLICY_REVISION, TRACK};
+use crate::{APP, DESIRED, MANAGED_BY, MANAGED_BY_US, POLICY_REVISION, POLICY_TIME, TRACK};
 
 mod route;
 mod workload;
@@ -22,6 +22,9 @@ pub struct Desired {
     /// All of it, ready for server-side apply.
     pub body: Value,
 }
+
+/// Key, beside the policy, of the authorities by which gateways know an operator.
+const AUTHORITIES_FILE: &str = "ca.crt";
 
 /// Name of the `ConfigMap` with the policy of a server.
 pub fn policy_name(server: &str) -> String {
@@ -89,8 +92,11 @@ pub fn split(checked: &Checked) -> Split {
 
 fn policy_map(checked: &Checked, policy: &Policy) -> Desired {
     let mut object = object(checked, Kind::ConfigMap, policy_name(&checked.key.name), &[]);
-    object.body["metadata"]["annotations"] = json!({ POLICY_REVISION: policy.revision });
+    object.body["metadata"]["annotations"] = json!({ POLICY_REVISION: policy.revision, POLICY_TIME: policy.generated_at });
     object.body["data"] = json!({ domain::policy::document::FILE_NAME: policy.text });
+    if let Some(authorities) = &policy.authorities {
+        object.body["data"][AUTHORITIES_FILE] = json!(**authorities);
+    }
     object
 }
 

@@ -1,5 +1,6 @@
 //! The pass over one server: fetch, validate, build, apply, status.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,21 +14,24 @@ use kube::api::{Patch, PatchParams};
 use serde::Serialize;
 use serde_json::json;
 use service_kit::{Clock, Shutdown};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::FIELD_MANAGER;
 use crate::apply::{self, ApplyError, Step, api, plan, status_code};
 use crate::args::Settings;
-use crate::build::build;
+use crate::authority::Held;
+use crate::build::{build, policy_name};
 use crate::event::{self, News, news};
+use crate::feed::{Acknowledgements, BEHIND_AFTER, Feed, Published};
 use crate::metrics::OperatorMetrics;
-use crate::object::{Key, Kind};
-use crate::policy;
+use crate::object::{Key, Kind, annotation};
+use crate::policy::{self, Policy};
 use crate::queue::{Next, Queue};
 use crate::status::{self, Outcome, seconds};
-use crate::validate::validate;
+use crate::validate::{Fault, validate};
 use crate::watch::SharedWorld;
 use crate::world::{AccessObject, Change, Facts, ServerObject};
+use crate::{FIELD_MANAGER, POLICY_REVISION};
 
 /// Longest time until a grant or session that ends by itself is looked at again: clocks may be set.
 const ENDING_PAUSE_MAX: Duration = Duration::from_hours(1);
@@ -41,6 +45,9 @@ pub struct Controller {
     pub settings: Arc<Settings>,
     pub metrics: Arc<OperatorMetrics>,
     pub clock: Clock,
+    pub feed: Feed,
+    /// Authorities that gateways believe us by.
+    pub held: watch::Receiver<Option<Held>>,
 }
 
 impl std::fmt::Debug for Controller {
@@ -85,11 +92,14 @@ impl Controller {
         let now = Timestamp::from_nanos(self.clock.unix_ns());
         let next = match facts.server.clone() {
             Some(server) if !server.is_deleted => self.pass_server(facts, &server, now).await,
-            _ => Ok(facts),
+            _ => {
+                self.feed.publish(key, None);
+                Ok(facts)
+            }
         };
         let next = match next {
             Ok(facts) => match self.tell_access(&facts, now).await {
-                Ok(()) => Ok(ending(&facts, now)),
+                Ok(()) => Ok(sooner(ending(&facts, now), self.look_at_gateways(key))),
                 Err(next) => Err(next),
             },
             Err(next) => Err(next),
@@ -108,9 +118,7 @@ impl Controller {
         let key = facts.key.clone();
         let checked = match &server.server {
             Ok(spec) => validate(&facts, spec, &server.uid, &self.settings).map(|checked| (spec, checked)),
-            Err(error) => Err(vec![crate::validate::Fault::invalid(format!(
-                "the object cannot be read: {error}"
-            ))]),
+            Err(error) => Err(vec![Fault::invalid(format!("the object cannot be read: {error}"))]),
         };
         let (status, result) = match &checked {
             Err(faults) => {
@@ -121,10 +129,15 @@ impl Controller {
                 )
             }
             Ok((spec, checked)) => {
-                let policy = spec
+                let mut policy = spec
                     .spec
                     .is_governed()
                     .then(|| policy::render(&facts, spec, &self.settings.cluster_name, now));
+                if let Some(Ok(policy)) = &mut policy
+                    && self.settings.policy_url.is_some()
+                {
+                    policy.authorities = self.held.borrow().as_ref().map(|held| Arc::clone(&held.authorities));
+                }
                 let document = policy.as_ref().and_then(|policy| policy.as_ref().ok());
                 let mut steps = plan(build(checked, document, &self.settings), &facts.live, &server.uid);
                 if matches!(policy, Some(Err(_))) {
@@ -141,9 +154,11 @@ impl Controller {
                 }
                 let failed = self.apply(&key, steps).await;
                 let facts = self.world.with(|world| world.fetch(&key));
+                let said = self.hand_out(&facts, policy.as_ref()).await;
                 let outcome = Outcome::Applied {
                     checked,
                     policy: policy.as_ref(),
+                    said: &said,
                     failed: failed
                         .as_ref()
                         .map(|error| (error.reason(), service_kit::error::Chain(error).to_string())),
@@ -154,6 +169,48 @@ impl Controller {
         };
         self.tell_server(&key, server, status).await?;
         result
+    }
+
+    /// Hands the published policy to the gateways that wait, gives them a moment, and tells what they say.
+    async fn hand_out(&self, facts: &Facts, policy: Option<&Result<Policy, Fault>>) -> Acknowledgements {
+        let key = &facts.key;
+        match policy {
+            None => {
+                self.feed.publish(key, None);
+            }
+            // The last one stays.
+            Some(Err(_)) => {}
+            Some(Ok(policy)) => {
+                let live = facts.live.get(&(Kind::ConfigMap, policy_name(&key.name)));
+                let is_durable = live.is_some_and(|live| annotation(live, POLICY_REVISION) == policy.revision);
+                let published = Published {
+                    revision: policy.revision.as_str().into(),
+                    text: policy.text.as_str().into(),
+                };
+                if is_durable && self.feed.publish(key, Some(published)) {
+                    self.feed.acknowledged(key).await;
+                }
+            }
+        }
+        self.acknowledgements(facts)
+    }
+
+    fn acknowledgements(&self, facts: &Facts) -> Acknowledgements {
+        let pods: BTreeSet<&str> = facts.pods.iter().map(|pod| pod.name.as_str()).collect();
+        self.feed.acknowledgements(&facts.key, &pods, Instant::now())
+    }
+
+    /// When gateways that do not take in a policy are to be named.
+    fn look_at_gateways(&self, key: &Key) -> Next {
+        let facts = self.world.with(|world| world.fetch(key));
+        let is_waiting = facts.server.as_ref().is_some_and(|server| {
+            let mut conditions = server.status.conditions.iter();
+            conditions.any(|condition| condition.reason == "Acknowledging")
+        });
+        match self.acknowledgements(&facts).age {
+            Some(age) if is_waiting && age < BEHIND_AFTER => Next::After(BEHIND_AFTER.saturating_sub(age)),
+            _ => Next::Wait,
+        }
     }
 
     /// Takes all steps; a failed one does not keep the others from being taken. Gives the first fault.
@@ -253,6 +310,15 @@ impl Controller {
 /// A pass that must be repeated; why is in the log and in the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Failed;
+
+/// The sooner of two wishes.
+fn sooner(one: Next, other: Next) -> Next {
+    match (one, other) {
+        (Next::After(one), Next::After(other)) => Next::After(one.min(other)),
+        (Next::Wait, other) => other,
+        (one, _) => one,
+    }
+}
 
 /// When a grant or session next begins or ends by itself.
 fn ending(facts: &Facts, now: Timestamp) -> Next {

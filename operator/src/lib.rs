@@ -11,14 +11,20 @@
 //! - [`apply`] compares them with what is there, and writes what differs: nothing, once converged.
 //! - [`status`] tells what became of it, on all three kinds, from what the objects and pods say.
 //!
+//! Beside the passes, the [`feed`] hands policies to the gateways that wait for them and remembers what they run, by TLS with a
+//! certificate that [`authority`] looks after.
+//!
 //! Every object written carries an owner reference and the label [`MANAGED_BY`]; others of the same name are left alone.
 
 pub mod apply;
 pub mod args;
+pub mod authority;
 pub mod build;
+pub mod certificate;
 pub mod client;
 pub mod controller;
 pub mod event;
+pub mod feed;
 pub mod image;
 pub mod lease;
 pub mod metrics;
@@ -33,6 +39,7 @@ mod serve;
 pub mod status;
 #[cfg(test)]
 mod testing;
+mod tls;
 pub mod validate;
 pub mod watch;
 pub mod world;
@@ -54,3 +61,5 @@ pub const TRACK: &str = "mcpruntime.org/rollout-track";
 pub const DESIRED: &str = "mcpruntime.org/desired";
 /// Annotation with the revision of the policy an object holds.
 pub const POLICY_REVISION: &str = "mcpruntime.org/policy-revision";
+/// Annotation with the time from which an object's policy is.
+pub const POLICY_TIME: &str = "mcpruntime.org/policy-generated-at";

@@ -14,8 +14,8 @@ fn main() -> ExitCode {
     }
     service_kit::run("mcp-operator", args.process, async move |tasks| {
         let config = Config::try_from(args.operator)?;
-        let admin = bind(config.admin_address)?;
+        let (admin, tls) = (bind(config.admin_address)?, bind(config.tls.address)?);
         let client = operator::client::connect(&OperatorMetrics::shared(tasks.metrics())).await?;
-        operator::serve(config, &client, admin, &tasks)
+        operator::serve(config, &client, admin, tls, &tasks)
     })
 }

@@ -17,6 +17,7 @@ const PASS_BOUNDS: [f64; 10] = [0.000_1, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0,
 pub struct OperatorMetrics {
     requests: Family<Request, Counter>,
     passes: Family<Pass, Counter>,
+    policy_requests: Family<PolicyRequest, Counter>,
     pub pass_seconds: Histogram,
     pub waiting: Gauge,
     pub running: Gauge,
@@ -34,6 +35,11 @@ struct Pass {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyRequest {
+    answer: &'static str,
+}
+
 impl OperatorMetrics {
     pub fn shared(metrics: &Metrics) -> Arc<Self> {
         metrics.register("mcp_operator", Self::register)
@@ -43,6 +49,7 @@ impl OperatorMetrics {
         let this = Self {
             requests: Family::default(),
             passes: Family::default(),
+            policy_requests: Family::default(),
             pass_seconds: Histogram::new(PASS_BOUNDS),
             waiting: Gauge::default(),
             running: Gauge::default(),
@@ -50,6 +57,11 @@ impl OperatorMetrics {
         };
         registry.register("api_requests", "Requests to the API server", this.requests.clone());
         registry.register("passes", "Passes over one server", this.passes.clone());
+        registry.register(
+            "policy_requests",
+            "Requests of gateways for their policy, by answer",
+            this.policy_requests.clone(),
+        );
         registry.register("pass_seconds", "Time of one pass over one server", this.pass_seconds.clone());
         registry.register("waiting", "Servers waiting for a pass", this.waiting.clone());
         registry.register("running", "Passes going on", this.running.clone());
@@ -67,6 +79,10 @@ impl OperatorMetrics {
 
     pub fn count_pass(&self, outcome: &'static str) {
         self.passes.get_or_create(&Pass { outcome }).inc();
+    }
+
+    pub fn count_policy_request(&self, answer: &'static str) {
+        self.policy_requests.get_or_create(&PolicyRequest { answer }).inc();
     }
 
     /// Requests that were counted, by verb and resource.

@@ -1,6 +1,6 @@
 //! The roles the operator needs, and no more: generated from what the code does, so that neither runs ahead of the other.
 //!
-//! No Secret is read or written, and nothing outside the kinds of [`Kind`].
+//! No Secret is read or written but the operator's own certificate, in its own namespace.
 
 use serde_json::{Value, json};
 
@@ -42,6 +42,12 @@ pub fn objects() -> Vec<Value> {
     rules.extend(custom.map(|kind| rule(kind, "/status", &["patch"])));
     // Owner references that block deletion are allowed to whom may change the owner's finalizers.
     rules.push(rule(Kind::Server, "/finalizers", &["update"]));
+    // Whether a gateway's token is good is the API server's to say.
+    rules.push(json!({ "apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"] }));
+    // Names cannot bound what is created; what is read and replaced is that one Secret.
+    let secrets = |verbs: &[&str]| json!({ "apiGroups": [""], "resources": ["secrets"], "verbs": verbs });
+    let mut own_secret = secrets(&["get", "update"]);
+    own_secret["resourceNames"] = json!([crate::authority::SECRET_NAME]);
     let subject = json!([{ "kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE }]);
     let reference = |kind: &str| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": NAME });
     vec![
@@ -53,7 +59,7 @@ pub fn objects() -> Vec<Value> {
         }),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": NAME, "namespace": NAMESPACE },
-            "rules": [rule(Kind::Lease, "", verbs(Kind::Lease))],
+            "rules": [rule(Kind::Lease, "", verbs(Kind::Lease)), own_secret, secrets(&["create"])],
         }),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": NAME, "namespace": NAMESPACE },
@@ -67,8 +73,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_role_reaches_secrets_or_everything() {
-        let text = serde_json::to_string(&objects()).unwrap();
-        assert!(!text.contains("secrets") && !text.contains("\"*\""), "{text}");
+    fn no_role_reaches_secrets_of_others_or_everything() {
+        let objects = objects();
+        let text = serde_json::to_string(&objects).unwrap();
+        assert!(!text.contains("\"*\""), "{text}");
+        for object in &objects {
+            if object["kind"] == "ClusterRole" {
+                assert!(!object.to_string().contains("secrets"), "{object}");
+            }
+        }
+        assert!(text.contains(r#""resourceNames":["mcp-operator-tls"]"#), "{text}");
     }
 }

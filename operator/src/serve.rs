@@ -1,14 +1,19 @@
 //! From checked settings to a working operator.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::Client;
+use service_kit::http::HttpLimits;
 use service_kit::{Stage, Tasks};
 use tokio::net::TcpListener;
 
 use crate::args::{Config, Settings};
+use crate::authority::Authority;
 use crate::controller::Controller;
+use crate::feed::{Feed, TokenReviews};
 use crate::lease::{Lease, Patience};
 use crate::metrics::OperatorMetrics;
 use crate::object::Kind;
@@ -16,8 +21,13 @@ use crate::queue::Queue;
 use crate::watch::{SharedWorld, Synced, follow};
 use crate::world::World;
 
+/// Gateways that wait for their policy, each with a connection.
+const GATEWAYS_MAX: usize = 16_384;
+/// Gateways keep their connection between two requests.
+const GATEWAY_IDLE_MAX: Duration = Duration::from_mins(2);
+
 /// Starts the operator: watches, and passes once it holds the lease and knows everything. Ready when it knows everything.
-pub fn serve(config: Config, client: &Client, admin: TcpListener, tasks: &Tasks) -> anyhow::Result<()> {
+pub fn serve(config: Config, client: &Client, admin: TcpListener, tls: TcpListener, tasks: &Tasks) -> anyhow::Result<()> {
     service_kit::health::serve_admin(admin, tasks).context("serving health and metrics")?;
     let metrics = OperatorMetrics::shared(tasks.metrics());
     let world = SharedWorld::new(World::new(&config.settings.ingress_host));
@@ -32,6 +42,12 @@ pub fn serve(config: Config, client: &Client, admin: TcpListener, tasks: &Tasks)
             Ok(())
         });
     }
+    let feed = Feed::new(Arc::clone(&queue));
+    let authority = Authority::new(client, &config.tls.namespace, config.tls.names, tasks.clock().clone());
+    let held = authority.held();
+    if config.settings.policy_url.is_some() {
+        serve_policies(client, tls, authority, &feed, &world, tasks).context("serving policies")?;
+    }
     let controller = Controller {
         client: client.clone(),
         world,
@@ -39,10 +55,48 @@ pub fn serve(config: Config, client: &Client, admin: TcpListener, tasks: &Tasks)
         settings: Arc::new(config.settings),
         metrics: Arc::clone(&metrics),
         clock: tasks.clock().clone(),
+        feed,
+        held,
     };
     let lease = config
         .lease
         .map(|lease| Lease::new(client, lease, Patience::default(), tasks.clock().clone()));
+    start_passes(controller, lease, synced, config.concurrency, tasks);
+    Ok(())
+}
+
+fn serve_policies(
+    client: &Client,
+    listener: TcpListener,
+    authority: Authority,
+    feed: &Feed,
+    world: &SharedWorld,
+    tasks: &Tasks,
+) -> std::io::Result<SocketAddr> {
+    let held = authority.held();
+    let stop = tasks.shutdown(Stage::Query);
+    tasks.spawn(Stage::Query, "certificate", async move {
+        authority.keep(stop).await;
+        Ok(())
+    });
+    let routes = crate::feed::routes(
+        feed.clone(),
+        TokenReviews::new(client),
+        world.clone(),
+        OperatorMetrics::shared(tasks.metrics()),
+        tasks.shutdown(Stage::Query),
+    );
+    feed.watch_silence(tasks);
+    let limits = HttpLimits {
+        connections_max: GATEWAYS_MAX,
+        header_read_timeout: GATEWAY_IDLE_MAX,
+        ..HttpLimits::default()
+    };
+    let app = service_kit::http::routed("tls", service_kit::problem::with_fallbacks(routes), limits, tasks);
+    crate::tls::serve(listener, app, held, limits, tasks)
+}
+
+fn start_passes(controller: Controller, lease: Option<Lease>, synced: Arc<Synced>, concurrency: usize, tasks: &Tasks) {
     let (work, hold, starter) = (tasks.shutdown(Stage::Intake), tasks.shutdown(Stage::Pipeline), tasks.clone());
     tasks.spawn(Stage::Intake, "passes", async move {
         if let Some(mut lease) = lease {
@@ -55,16 +109,31 @@ pub fn serve(config: Config, client: &Client, admin: TcpListener, tasks: &Tasks)
                 lease.hold(hold).await.context("holding the lease")
             });
         }
-        metrics.is_leader.set(1);
-        if work.or(synced.wait()).await.is_some() {
+        controller.metrics.is_leader.set(1);
+        if work.or(synced.wait()).await.is_some() && has_certificate(&controller, &work).await {
             tracing::info!("every kind is known; working");
-            controller.run(config.concurrency, &work).await;
+            controller.feed.set_working(true);
+            controller.run(concurrency, &work).await;
+            controller.feed.set_working(false);
         }
-        metrics.is_leader.set(0);
+        controller.metrics.is_leader.set(0);
         Ok(())
     });
-    Ok(())
 }
+
+/// Waits for the certificate where gateways need it: without, every policy would be written twice. `false` when shutdown came first.
+async fn has_certificate(controller: &Controller, work: &service_kit::Shutdown) -> bool {
+    if controller.settings.policy_url.is_none() {
+        return true;
+    }
+    let mut held = controller.held.clone();
+    // What cannot be had is logged by whoever looks after it; policies do not wait for it for ever.
+    let wait = tokio::time::timeout(CERTIFICATE_WITHIN, held.wait_for(Option::is_some));
+    work.or(wait).await.is_some()
+}
+
+/// How long the first pass waits for the certificate.
+const CERTIFICATE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is watched. Without the Gateway API there is nothing to watch of it.
 fn kinds(settings: &Settings) -> Vec<Kind> {

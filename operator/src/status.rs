@@ -9,12 +9,14 @@ use serde_json::Value;
 
 use crate::args::{RouteReadiness, Settings};
 use crate::build::{base_url, canary_name};
+use crate::feed::Acknowledgements;
 use crate::object::{Kind, number, text};
 use crate::policy::Policy;
 use crate::validate::{Checked, Fault, Via};
 use crate::world::Facts;
 
 mod access;
+mod acknowledged;
 
 pub(crate) use access::seconds;
 pub use access::{of_grant, of_session};
@@ -28,6 +30,8 @@ pub enum Outcome<'a> {
     Applied {
         checked: &'a Checked,
         policy: Option<&'a Result<Policy, Fault>>,
+        /// What the gateways say they run.
+        said: &'a Acknowledgements,
         /// The first step that failed, in words for programs and for people.
         failed: Option<(&'static str, String)>,
     },
@@ -79,7 +83,12 @@ pub fn of_server(facts: &Facts, generation: i64, outcome: &Outcome<'_>, settings
     let old = facts.server.as_ref().map(|server| server.status.clone()).unwrap_or_default();
     let (statements, mut status) = match outcome {
         Outcome::Invalid(faults) => invalid(faults, &old),
-        Outcome::Applied { checked, policy, failed } => applied(facts, checked, *policy, failed.as_ref(), settings),
+        Outcome::Applied {
+            checked,
+            policy,
+            said,
+            failed,
+        } => applied(facts, checked, (*policy, said), failed.as_ref(), settings),
     };
     status.observed_generation = Some(generation);
     status.conditions = dated(&statements, &old.conditions, generation, now);
@@ -120,7 +129,7 @@ fn invalid(faults: &[Fault], old: &McpServerStatus) -> (Vec<Statement>, McpServe
 fn applied(
     facts: &Facts,
     checked: &Checked,
-    policy: Option<&Result<Policy, Fault>>,
+    (policy, said): (Option<&Result<Policy, Fault>>, &Acknowledgements),
     failed: Option<&(&'static str, String)>,
     settings: &Settings,
 ) -> (Vec<Statement>, McpServerStatus) {
@@ -175,6 +184,8 @@ fn applied(
         Some(_) => "Pending",
     };
     let rendered = policy.and_then(|policy| policy.as_ref().ok());
+    let asked = rendered.filter(|_| settings.policy_url.is_some());
+    let acknowledged = asked.map(|policy| acknowledged::statement(facts, policy, said));
     let status = McpServerStatus {
         phase: Some(phase.to_owned()),
         message: Some(worst.map_or_else(|| "the server is ready".to_owned(), |statement| statement.message.clone())),
@@ -182,7 +193,7 @@ fn applied(
         image: Some(checked.stable.image.clone()),
         policy: rendered.map(|policy| PolicyStatus {
             revision: Some(policy.revision.clone()),
-            active_replicas: None,
+            active_replicas: asked.map(|policy| acknowledged::active(policy, said)),
             grants: policy.grants,
             sessions: policy.sessions,
         }),
@@ -194,10 +205,9 @@ fn applied(
         canary_ready: canary.is_true(),
         ..McpServerStatus::default()
     };
-    (
-        vec![deployment, service, ingress, gateway, policy_said, canary, reconciled],
-        status,
-    )
+    let mut statements = vec![deployment, service, ingress, gateway, policy_said, canary, reconciled];
+    statements.extend(acknowledged);
+    (statements, status)
 }
 
 /// Whose pods a statement is about.

@@ -121,6 +121,11 @@ impl World {
         }
     }
 
+    /// A pod of some server.
+    pub fn pod(&self, key: &Key) -> Option<&Pod> {
+        self.pods.get(key).map(Arc::as_ref)
+    }
+
     /// Every server, and every one that grants or sessions refer to.
     pub fn keys(&self) -> BTreeSet<Key> {
         let referred = self.grants.targets().chain(self.sessions.targets());

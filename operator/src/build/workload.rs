@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Desired, canary_name, labels, object, policy_name, selector};
+use super::{AUTHORITIES_FILE, Desired, canary_name, labels, object, policy_name, selector};
 use crate::TRACK;
 use crate::args::Settings;
 use crate::object::Kind;
@@ -31,6 +31,10 @@ const GATEWAY_USER: u32 = 65_532;
 const GRACE_SECONDS: u32 = 45;
 const POLICY_FOLDER: &str = "/var/run/mcp-runtime/policy";
 const INGEST_FOLDER: &str = "/var/run/mcp-runtime/ingest";
+const TOKEN_FOLDER: &str = "/var/run/mcp-runtime/token";
+const TOKEN_FILE: &str = "token";
+/// Life of the token that gateways show to the operator; it is replaced well before.
+const TOKEN_SECONDS: u32 = 3_600;
 
 pub(super) fn deployment(checked: &Checked, track: &Track, pods: Pods, settings: &Settings) -> Desired {
     let name = match pods {
@@ -66,6 +70,11 @@ fn template(checked: &Checked, track: &Track, pods: Pods, settings: &Settings) -
     if let Some(gateway) = &checked.gateway {
         containers.push(gateway_container(checked, gateway, settings));
         volumes.push(json!({ "name": "gateway-policy", "configMap": { "name": policy_name(&checked.key.name) } }));
+        if settings.policy_url.is_some() {
+            // For the operator alone, and mounted by the sidecar alone.
+            let token = json!({ "audience": crate::feed::AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": TOKEN_FILE });
+            volumes.push(json!({ "name": "policy-token", "projected": { "sources": [{ "serviceAccountToken": token }] } }));
+        }
         if let Some(recording) = &gateway.recording {
             // Optional, so that a server whose namespace has no key yet runs and says so, rather than not at all.
             volumes.push(json!({ "name": "ingest-key", "secret": {
@@ -141,6 +150,9 @@ fn server_container(checked: &Checked, track: &Track) -> Value {
 
 fn gateway_container(checked: &Checked, gateway: &Gateway, settings: &Settings) -> Value {
     let mut mounts = vec![json!({ "name": "gateway-policy", "mountPath": POLICY_FOLDER, "readOnly": true })];
+    if settings.policy_url.is_some() {
+        mounts.push(json!({ "name": "policy-token", "mountPath": TOKEN_FOLDER, "readOnly": true }));
+    }
     if gateway.recording.is_some() {
         mounts.push(json!({ "name": "ingest-key", "mountPath": INGEST_FOLDER, "readOnly": true }));
     }
@@ -189,6 +201,16 @@ fn gateway_env(checked: &Checked, gateway: &Gateway, settings: &Settings) -> Vec
         ("EXTERNAL_BASE_URL", super::route::base_url(checked, settings)),
     ];
     env.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(url) = &settings.policy_url {
+        env.extend([
+            (
+                "POLICY_URL",
+                format!("{url}/policies/{}/{}", checked.key.namespace, checked.key.name),
+            ),
+            ("POLICY_TOKEN_FILE", format!("{TOKEN_FOLDER}/{TOKEN_FILE}")),
+            ("POLICY_CA_FILE", format!("{POLICY_FOLDER}/{AUTHORITIES_FILE}")),
+        ]);
+    }
     if let Some(recording) = &gateway.recording {
         env.extend([
             ("ANALYTICS_INGEST_URL", recording.url.clone()),

@@ -9,6 +9,17 @@ const NOW: &str = "2026-11-22T00:00:00Z";
 
 /// The status of the guide's server, with everything built and these words of the cluster.
 fn status(options: &[&str], more: &Value, deployment: &Value, pods: &[Value]) -> McpServerStatus {
+    status_with(options, more, deployment, pods, |_| Acknowledgements::default())
+}
+
+/// The same, with what the gateways say about the revision that is published.
+fn status_with(
+    options: &[&str],
+    more: &Value,
+    deployment: &Value,
+    pods: &[Value],
+    said: impl FnOnce(&str) -> Acknowledgements,
+) -> McpServerStatus {
     let settings = settings(options);
     let object = server(more);
     let checked = check(&settings, std::slice::from_ref(&object)).unwrap();
@@ -34,12 +45,89 @@ fn status(options: &[&str], more: &Value, deployment: &Value, pods: &[Value]) ->
     for pod in pods {
         world.observe(Kind::Pod, Change::Set(pod.clone()));
     }
+    let revision = policy
+        .as_ref()
+        .map_or("", |policy| policy.as_ref().unwrap().revision.as_str());
     let outcome = Outcome::Applied {
         checked: &checked,
         policy: policy.as_ref(),
+        said: &said(revision),
         failed: None,
     };
     of_server(&world.fetch(&checked.key), 3, &outcome, &settings, NOW)
+}
+
+/// A pod of the server that is ready.
+fn ready_pod(name: &str) -> Value {
+    json!({
+        "metadata": { "name": name, "namespace": "mcp-servers", "labels": { "app": "payments", "mcpruntime.org/rollout-track": "stable" } },
+        "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
+    })
+}
+
+#[test]
+fn gateways_that_run_an_older_policy_are_named_once_they_had_time() {
+    use std::time::Duration;
+    let said = |options: &[&str], said: &[(&str, &str)], seconds: u64| {
+        let pods = ["a", "b"].map(ready_pod);
+        status_with(options, &json!({}), &ready(), &pods, |newest| Acknowledgements {
+            revisions: said
+                .iter()
+                .map(|(pod, revision)| {
+                    (
+                        (*pod).to_owned(),
+                        if *revision == "newest" {
+                            newest.into()
+                        } else {
+                            (*revision).into()
+                        },
+                    )
+                })
+                .collect(),
+            age: Some(Duration::from_secs(seconds)),
+        })
+    };
+    let told = |status: &McpServerStatus| {
+        let condition = status
+            .conditions
+            .iter()
+            .find(|condition| condition.kind == "PolicyAcknowledged");
+        (
+            condition
+                .map(|condition| format!("{}: {}", condition.reason, condition.message))
+                .unwrap_or_default(),
+            status.policy.as_ref().unwrap().active_replicas,
+        )
+    };
+    let all = said(&[], &[("a", "newest"), ("b", "newest")], 0);
+    assert_eq!(
+        told(&all),
+        (
+            "AllAcknowledged: every gateway of 2 runs the newest policy".to_owned(),
+            Some(2)
+        )
+    );
+    let soon = said(&[], &[("a", "newest"), ("b", "old")], 1);
+    assert_eq!(
+        told(&soon),
+        (
+            "Acknowledging: 1 of 2 gateways have yet to take in the newest policy".to_owned(),
+            Some(1)
+        )
+    );
+    let (late, active) = told(&said(&[], &[("a", "old")], 11));
+    assert!(
+        late.starts_with("GatewaysBehind: gateways without the newest policy: a runs an older one, b has not said"),
+        "{late}"
+    );
+    assert_eq!(active, Some(0));
+    let (silent, active) = told(&said(&["--policy-url", "none"], &[], 11));
+    assert_eq!((silent.as_str(), active), ("", None), "nobody is asked");
+    assert_eq!(
+        soon.phase.as_deref(),
+        Some("Ready"),
+        "a policy on its way makes no server unready"
+    );
 }
 
 fn ready() -> Value {

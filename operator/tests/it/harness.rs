@@ -16,6 +16,8 @@ use tokio::time::Instant;
 
 use crate::cluster::{Cluster, cluster};
 
+/// Among an operator's options: gateways are told of its true port.
+pub(crate) const OWN_POLICIES: &str = "own-policies";
 /// Longest wait for anything. Machines of tests are slow and shared.
 const DEADLINE: Duration = Duration::from_secs(90);
 
@@ -29,6 +31,8 @@ pub(crate) struct World {
 /// An operator that runs.
 pub(crate) struct Operator {
     pub(crate) running: Running,
+    /// Where gateways wait for their policy.
+    pub(crate) policies: String,
     pub(crate) metrics: Arc<OperatorMetrics>,
 }
 
@@ -81,8 +85,17 @@ impl World {
     async fn operator_at_work(&self, options: &[&str]) -> Operator {
         // A host of its own for each test: what another one left behind claims no route of this one.
         let host = &*format!("{}.example.com", self.namespace);
+        let tls = service_kit::http::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let policies = format!("https://{}", tls.local_addr().unwrap());
+        // The same for every operator of a test, unless it is about gateways: another address would be another pod.
         let base = [
             "mcp-operator",
+            "--policy-url",
+            if options.contains(&OWN_POLICIES) {
+                &policies
+            } else {
+                "https://127.0.0.1:9443"
+            },
             "--ingress-readiness",
             "permissive",
             "--ingress-host",
@@ -90,13 +103,22 @@ impl World {
             "--gateway-image",
             "mcp-gateway:test",
         ];
-        let args = Args::try_parse_from([&base[..], options].concat()).unwrap();
+        let options: Vec<&str> = options.iter().copied().filter(|option| *option != OWN_POLICIES).collect();
+        let args = Args::try_parse_from([&base[..], &options].concat()).unwrap();
         let running = Tasks::for_test();
         let metrics = Metrics::clone(running.tasks().metrics());
         let client = self.cluster.operator(&metrics).await;
         let admin = service_kit::http::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        operator::serve(Config::try_from(args.operator).unwrap(), &client, admin, &running.tasks()).unwrap();
+        operator::serve(
+            Config::try_from(args.operator).unwrap(),
+            &client,
+            admin,
+            tls,
+            &running.tasks(),
+        )
+        .unwrap();
         Operator {
+            policies,
             metrics: OperatorMetrics::shared(&metrics),
             running,
         }
