@@ -1,19 +1,18 @@
 //! Who sends: the key or the token in the headers, checked against the ring or the identity provider.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::Timestamp;
 use http::{HeaderMap, header};
 use service_kit::Problem;
+use service_kit::oidc::{Moment, Refusal};
 
 use crate::keys::{KeyRefusal, Sender, Senders};
-use crate::oidc::{Refusal, TokenFault};
+use crate::oidc::TokenRefusal;
 
 const API_KEY: &str = "x-api-key";
 const BEARER: &str = "bearer";
-/// When to come again while the identity provider is away and none of its keys are held.
-const PROVIDER_RETRY_AFTER: Duration = Duration::from_secs(5);
-
 /// How a key was presented; the words of the answers differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Header {
@@ -35,7 +34,11 @@ pub(crate) async fn authenticate(
     match &senders.oidc {
         // Keys hold no dots, and tokens hold two.
         Some(oidc) if header == Header::Authorization && presented.contains('.') => {
-            let granted = oidc.verify(presented, now, monotonic).await;
+            let now = Moment {
+                unix_ns: now.nanos(),
+                monotonic,
+            };
+            let granted = oidc.verify(presented, now).await.map(Arc::new);
             granted.map(Sender::Token).map_err(|refusal| token_refused(&refusal))
         }
         _ => {
@@ -45,19 +48,21 @@ pub(crate) async fn authenticate(
     }
 }
 
-fn token_refused(refusal: &Refusal) -> Problem {
-    match refusal {
-        Refusal::Token(TokenFault::Namespaces) => Problem::forbidden(refusal.to_string())
-            .with_code("namespace_mismatch")
-            .with_hint("ask the identity provider's administrator for the claim that names your namespaces"),
-        Refusal::Token(_) => Problem::unauthorized(refusal.to_string())
+fn token_refused(refusal: &TokenRefusal) -> Problem {
+    let retry_after = match refusal {
+        TokenRefusal::Namespaces => {
+            return Problem::forbidden(refusal.to_string())
+                .with_code("namespace_mismatch")
+                .with_hint("ask the identity provider's administrator for the claim that names your namespaces");
+        }
+        TokenRefusal::Token(refusal) => Refusal::retry_after(refusal),
+    };
+    match retry_after {
+        None => Problem::unauthorized(refusal.to_string())
             .with_code("invalid_token")
             .with_hint("get a new token from the identity provider, for this audience"),
-        Refusal::Provider(_) | Refusal::NotYet => Problem::unavailable(
-            "the identity provider cannot be asked for its keys at this moment",
-            PROVIDER_RETRY_AFTER,
-        )
-        .with_code("identity_provider_unavailable"),
+        Some(wait) => Problem::unavailable("the identity provider cannot be asked for its keys at this moment", wait)
+            .with_code("identity_provider_unavailable"),
     }
 }
 

@@ -1,40 +1,17 @@
-//! Bearer tokens of an identity provider (OIDC) instead of ingest keys.
-//!
-//! A token opens ingest when the provider signed it with an asymmetric key that it publishes, it names our issuer and our audience, it is
-//! not over, and its claim names namespaces. Everything is refused that does not say all of this, and nothing in a token decides how
-//! it is verified: the algorithm has to be one of ours and of the key's kind.
-//!
-//! The provider's keys are fetched when first needed, again after [`FRESH_FOR`], and at once when a token names a key that we do
-//! not know, though no more often than every [`FETCH_EVERY`]. While the provider is away, its last keys serve for [`STALE_FOR`].
+//! Bearer tokens of an identity provider (OIDC) instead of ingest keys: good ones open ingest for the namespaces that a claim names.
 
-mod fetch;
-mod keys;
-mod token;
+use std::sync::Arc;
 
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use domain::Namespace;
+use domain::event::NamespaceRule;
+use service_kit::oidc::{Issuer, Moment, Refusal, Token};
 
-use arc_swap::ArcSwapOption;
-use domain::Timestamp;
-use sha2::{Digest as _, Sha256};
+use crate::keys::{ANY_NAMESPACE, Grant};
 
-use crate::keys::Grant;
-
-use fetch::{FetchError, Fetcher};
-use keys::KeySet;
-pub(crate) use token::TokenFault;
-use token::{Header, Rules};
-
-/// How long fetched keys are used without asking again.
-const FRESH_FOR: Duration = Duration::from_mins(10);
-/// How long they serve while the provider cannot be asked.
-const STALE_FOR: Duration = Duration::from_hours(24);
-/// Least time between two fetches: strangers can make up names of keys as fast as they like.
-const FETCH_EVERY: Duration = Duration::from_secs(5);
-/// Verified tokens that are remembered. Verifying one takes as long as taking in fifty events.
-const KNOWN_MAX: usize = 1_024;
+/// Most namespaces of one token.
+const NAMESPACES_MAX: usize = 1_000;
+/// Longest subject that is repeated in events.
+const SUBJECT_CHARS_MAX: usize = 100;
 
 /// Options of the identity provider. Flatten this group into the arguments of a service.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -82,135 +59,105 @@ pub enum OidcError {
     Claim,
 }
 
-/// Verifies tokens of one provider. Clones share what was fetched.
-#[derive(Clone)]
-pub struct Oidc(Arc<Shared>);
-
-struct Shared {
-    rules: Rules,
-    fetcher: Fetcher,
-    keys: ArcSwapOption<Fetched>,
-    /// When a fetch was last tried. Held over the fetch, so that all who wait share one.
-    tried: tokio::sync::Mutex<Option<Duration>>,
-    known: Mutex<HashMap<[u8; 32], Known>>,
+/// Whose tokens open ingest, and for what. Clones share the issuer's keys.
+#[derive(Clone, Debug)]
+pub struct Oidc {
+    issuer: Issuer,
+    audience: Arc<str>,
+    namespaces_claim: Arc<str>,
 }
 
-#[derive(Debug)]
-struct Fetched {
-    keys: KeySet,
-    at: Duration,
-}
-
-#[derive(Clone)]
-struct Known {
-    grant: Arc<Grant>,
-    expires_at: Timestamp,
-}
-
-impl fmt::Debug for Oidc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Oidc")
-            .field("issuer", &self.0.rules.issuer)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why a token opens nothing at this moment.
+/// Why a token opens nothing.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refusal {
-    /// The token's fault.
+pub(crate) enum TokenRefusal {
     #[error(transparent)]
-    Token(#[from] TokenFault),
-    /// The provider was never reached.
-    #[error("asking the identity provider for its keys")]
-    Provider(#[source] FetchError),
-    /// It was not reached a moment ago, either.
-    #[error("the identity provider was not reached a moment ago")]
-    NotYet,
+    Token(#[from] Refusal),
+    #[error("the bearer token names no namespace that it may write")]
+    Namespaces,
 }
 
 impl Oidc {
     /// `None` when no issuer is named.
     pub fn from_args(args: &OidcArgs) -> Result<Option<Self>, OidcError> {
         let Some(issuer) = &args.issuer else { return Ok(None) };
-        let fetcher = Fetcher::new(issuer).ok_or_else(|| OidcError::Issuer(issuer.clone()))?;
-        let audience = args.audience.clone().filter(|audience| !audience.trim().is_empty());
+        let issuer = Issuer::new(issuer).map_err(|fault| OidcError::Issuer(fault.0))?;
+        let audience = args.audience.as_deref().filter(|audience| !audience.trim().is_empty());
         if args.namespaces_claim.trim().is_empty() {
             return Err(OidcError::Claim);
         }
-        Ok(Some(Self(Arc::new(Shared {
-            rules: Rules {
-                issuer: issuer.clone(),
-                audience: audience.ok_or(OidcError::Audience)?,
-                namespaces_claim: args.namespaces_claim.clone(),
-            },
-            fetcher,
-            keys: ArcSwapOption::empty(),
-            tried: tokio::sync::Mutex::new(None),
-            known: Mutex::default(),
-        }))))
+        Ok(Some(Self {
+            issuer,
+            audience: audience.ok_or(OidcError::Audience)?.into(),
+            namespaces_claim: args.namespaces_claim.as_str().into(),
+        }))
     }
 
     /// What the token's holder may send.
-    pub(crate) async fn verify(&self, token: &str, now: Timestamp, monotonic: Duration) -> Result<Arc<Grant>, Refusal> {
-        let name: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if let Some(known) = self.known(&name, now) {
-            return Ok(known);
-        }
-        let header = Header::of(token)?;
-        let keys = self.keys_for(&header, monotonic).await?;
-        let key = keys.keys.find(&header).ok_or(TokenFault::Key)?;
-        let (grant, expires_at) = self.0.rules.verify(token, &header, key, now)?;
-        let known = Known {
-            grant: Arc::new(grant),
-            expires_at,
-        };
-        let mut all = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= KNOWN_MAX {
-            all.clear();
-        }
-        all.insert(name, known.clone());
-        Ok(known.grant)
+    pub(crate) async fn verify(&self, token: &str, now: Moment) -> Result<Grant, TokenRefusal> {
+        let token = self.issuer.verify(token, &[&self.audience], now).await?;
+        grant(&token, &self.namespaces_claim).ok_or(TokenRefusal::Namespaces)
     }
+}
 
-    fn known(&self, name: &[u8; 32], now: Timestamp) -> Option<Arc<Grant>> {
-        let all = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.get(name).filter(|known| known.expires_at > now)?;
-        Some(Arc::clone(&known.grant))
+fn grant(token: &Token, namespaces_claim: &str) -> Option<Grant> {
+    let subject: String = token.subject().chars().take(SUBJECT_CHARS_MAX).collect();
+    Some(Grant {
+        id: format!("oidc:{subject}"),
+        rule: rule(token.texts(namespaces_claim))?,
+    })
+}
+
+fn rule(mut names: Vec<&str>) -> Option<NamespaceRule> {
+    names.sort_unstable();
+    names.dedup();
+    if names == [ANY_NAMESPACE] {
+        return Some(NamespaceRule::Any);
     }
-
-    /// Keys that are fresh and hold the token's, or the best there is.
-    async fn keys_for(&self, header: &Header, now: Duration) -> Result<Arc<Fetched>, Refusal> {
-        let serves = |fetched: &Arc<Fetched>| now.saturating_sub(fetched.at) < FRESH_FOR && fetched.keys.find(header).is_some();
-        if let Some(fetched) = self.0.keys.load_full().filter(serves) {
-            return Ok(fetched);
-        }
-        let mut tried = self.0.tried.lock().await;
-        // Somebody may have fetched while we waited.
-        let held = self.0.keys.load_full();
-        if let Some(fetched) = held.clone().filter(serves) {
-            return Ok(fetched);
-        }
-        let held = held.filter(|fetched| now.saturating_sub(fetched.at) < STALE_FOR);
-        if tried.is_some_and(|tried| now.saturating_sub(tried) < FETCH_EVERY) {
-            return held.ok_or(Refusal::NotYet);
-        }
-        *tried = Some(now);
-        match self.0.fetcher.fetch().await {
-            Ok(keys) => {
-                let fetched = Arc::new(Fetched { keys, at: now });
-                self.0.keys.store(Some(Arc::clone(&fetched)));
-                // A key that was withdrawn takes its tokens with it.
-                self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                Ok(fetched)
-            }
-            Err(error) => {
-                tracing::warn!(error = %service_kit::error::Chain(&error), issuer = self.0.rules.issuer, "the identity provider's keys could not be fetched");
-                held.ok_or(Refusal::Provider(error))
-            }
-        }
+    if names.len() > NAMESPACES_MAX {
+        return None;
+    }
+    // One name that cannot be a namespace makes the whole claim doubtful.
+    let mut namespaces: Vec<_> = names.into_iter().map(Namespace::parse).collect::<Result<_, _>>().ok()?;
+    match namespaces.len() {
+        0 => None,
+        1 => namespaces.pop().map(|only| NamespaceRule::Only(only, None)),
+        _ => Some(NamespaceRule::OneOf(namespaces.into())),
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use domain::Namespace;
+    use domain::event::NamespaceRule;
+
+    use super::{Oidc, OidcArgs, OidcError, rule};
+
+    #[test]
+    fn a_claim_names_one_namespace_several_or_all_beyond_doubt() {
+        let [acme, beta] = ["acme", "beta"].map(|name| Namespace::parse(name).unwrap());
+        assert_eq!(rule(vec!["acme", "acme"]), Some(NamespaceRule::Only(acme.clone(), None)));
+        assert_eq!(rule(vec!["beta", "acme"]), Some(NamespaceRule::OneOf([acme, beta].into())));
+        assert_eq!(rule(vec!["*"]), Some(NamespaceRule::Any));
+        for doubtful in [vec![], vec!["acme", "Not A Label"], vec!["acme", "*"]] {
+            assert_eq!(rule(doubtful.clone()), None, "{doubtful:?}");
+        }
+    }
+
+    #[test]
+    fn settings_that_open_too_much_are_refused() {
+        let with = |issuer: &str, audience: &str| {
+            Oidc::from_args(&OidcArgs {
+                issuer: Some(issuer.to_owned()),
+                audience: Some(audience.to_owned()),
+                namespaces_claim: "namespaces".to_owned(),
+            })
+        };
+        assert_eq!(
+            with("http://id.example.com", "a").unwrap_err(),
+            OidcError::Issuer("http://id.example.com".to_owned())
+        );
+        assert_eq!(with("https://id.example.com", " ").unwrap_err(), OidcError::Audience);
+        assert!(with("https://id.example.com/realms/mcp/", "a").is_ok());
+        assert!(Oidc::from_args(&OidcArgs::default()).unwrap().is_none());
+    }
+}

@@ -19,7 +19,8 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub use body::{BodyIdle, IdleTimeout};
 
@@ -132,14 +133,73 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let address = listener.local_addr()?;
     let metrics = HttpMetrics::shared(tasks.metrics()).of_listener(name);
-    let server = connection::Server::new(name, limits, metrics);
+    let open = move |stream, peer| std::future::ready(Some((stream, make_service(peer))));
+    run(connection::Server::new(name, limits, metrics), listener, open, tasks, stage)
+}
+
+/// The same over TLS: `make_service` is given the client's certificate, too, if it showed one.
+#[cfg(feature = "tls")]
+pub fn serve_tls_with<M, S, B>(
+    name: &'static str,
+    (listener, tls): (TcpListener, crate::tls::Tls),
+    make_service: M,
+    limits: HttpLimits,
+    tasks: &Tasks,
+    stage: Stage,
+) -> io::Result<SocketAddr>
+where
+    M: Fn(SocketAddr, Option<crate::tls::PeerCertificate>) -> S + Clone + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let metrics = HttpMetrics::shared(tasks.metrics()).of_listener(name);
+    let server = connection::Server::new(name, limits, metrics.clone());
+    let open = move |stream, peer| {
+        let (tls, make_service, metrics) = (tls.clone(), make_service.clone(), metrics.clone());
+        async move {
+            match tls.accept(stream).await {
+                Ok((stream, certificate)) => Some((stream, make_service(peer, certificate))),
+                Err(fault) => {
+                    metrics.handshake_failed();
+                    tracing::debug!(listener = name, error = %crate::error::Chain(&fault), "connection ended before it began");
+                    None
+                }
+            }
+        }
+    };
+    run(server, listener, open, tasks, stage)
+}
+
+fn run<O, F, Io, S, B>(
+    server: connection::Server,
+    listener: TcpListener,
+    open: O,
+    tasks: &Tasks,
+    stage: Stage,
+) -> io::Result<SocketAddr>
+where
+    O: Fn(TcpStream, SocketAddr) -> F + Send + 'static,
+    F: Future<Output = Option<(Io, S)>> + Send + 'static,
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let address = listener.local_addr()?;
+    let name = server.name();
     tracing::info!(listener = name, %address, "listening");
     tasks.spawn(
         stage,
         format!("http {name}"),
-        server.run(listener, make_service, tasks.shutdown(stage)),
+        server.run(listener, open, tasks.shutdown(stage)),
     );
     Ok(address)
 }

@@ -30,6 +30,7 @@
 //! - [`http`] serves an axum router or a hyper service with bounded headers, connections and drain; [`health`] is the admin side.
 //! - [`problem`] is the only mapping from faults to HTTP answers; [`trace`] carries W3C trace context into them.
 //! - [`logs`] keeps the newest log records readable in-process; [`telemetry`] writes them to standard error.
+//! - Feature `oidc`: access tokens of identity providers. Feature `tls`: listeners with certificates.
 //! - [`clock`] and [`backoff`] are the only places that read time and randomness.
 
 pub mod args;
@@ -40,6 +41,8 @@ pub mod health;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+#[cfg(feature = "oidc")]
+pub mod oidc;
 pub mod problem;
 mod random;
 mod reach;
@@ -49,6 +52,8 @@ pub mod tasks;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod trace;
 
 pub use args::{ProcessArgs, parse_duration};

@@ -85,10 +85,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_waiting_does_not_mend_ends_it_at_once() {
         let running = Tasks::for_test();
+        let tasks = running.tasks();
         let mut attempts = 0;
         let reached = reach(
             "database",
-            &running.tasks(),
+            &tasks,
             |_: &io::Error| false,
             async || -> io::Result<()> {
                 attempts += 1;

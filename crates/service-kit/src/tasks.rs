@@ -95,6 +95,11 @@ impl Tasks {
         Running::for_test()
     }
 
+    /// The same, by another clock.
+    pub fn for_test_at(clock: Clock) -> Running {
+        Running::for_test_at(clock)
+    }
+
     fn new(options: &RunningOptions) -> Self {
         Self(Arc::new(Shared {
             stages: std::array::from_fn(|_| StageTasks::new()),

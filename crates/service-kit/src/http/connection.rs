@@ -1,6 +1,7 @@
 //! Accepting connections, and each one's life.
 
 use std::error::Error;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -13,6 +14,7 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -76,9 +78,16 @@ impl Server {
         }
     }
 
-    pub(super) async fn run<M, S, B>(self, listener: TcpListener, make_service: M, shutdown: Shutdown) -> anyhow::Result<()>
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// `open` makes of each accepted connection what is served on it, and by what.
+    pub(super) async fn run<O, F, Io, S, B>(self, listener: TcpListener, open: O, shutdown: Shutdown) -> anyhow::Result<()>
     where
-        M: Fn(SocketAddr) -> S + Send + 'static,
+        O: Fn(TcpStream, SocketAddr) -> F + Send + 'static,
+        F: Future<Output = Option<(Io, S)>> + Send + 'static,
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -89,14 +98,14 @@ impl Server {
         let _cut_off_when_dropped = self.cut_off.clone().drop_guard();
         while let Some(accepted) = shutdown.or(listener.accept()).await {
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, || make_service(peer), &shutdown),
+                Ok((stream, peer)) => self.admit(stream, |stream| open(stream, peer), &shutdown),
                 Err(error) => self.rest_after(&error, &shutdown).await,
             }
         }
         // The kernel has told the clients in its queue that they are connected; closing the listener would reset them.
         let last_look = Instant::now() + LAST_LOOK;
         while let Ok(Ok((stream, peer))) = timeout_at(last_look, listener.accept()).await {
-            self.admit(stream, || make_service(peer), &shutdown);
+            self.admit(stream, |stream| open(stream, peer), &shutdown);
         }
         drop(listener);
         self.open.close();
@@ -109,8 +118,10 @@ impl Server {
         Ok(())
     }
 
-    fn admit<S, B>(&self, stream: TcpStream, make_service: impl FnOnce() -> S, shutdown: &Shutdown)
+    fn admit<F, Io, S, B>(&self, stream: TcpStream, open: impl FnOnce(TcpStream) -> F, shutdown: &Shutdown)
     where
+        F: Future<Output = Option<(Io, S)>> + Send + 'static,
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -119,13 +130,18 @@ impl Server {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         match Arc::clone(&self.slots).try_acquire_owned() {
-            Ok(slot) => self.start(stream, make_service(), slot, shutdown.clone()),
+            Ok(slot) => {
+                tune(&stream);
+                self.start(open(stream), slot, shutdown.clone());
+            }
             Err(_full) => self.refuse(&stream),
         }
     }
 
-    fn start<S, B>(&self, stream: TcpStream, service: S, slot: OwnedSemaphorePermit, shutdown: Shutdown)
+    fn start<F, Io, S, B>(&self, opened: F, slot: OwnedSemaphorePermit, shutdown: Shutdown)
     where
+        F: Future<Output = Option<(Io, S)>> + Send + 'static,
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -133,14 +149,16 @@ impl Server {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        tune(&stream);
         self.metrics.accepted.inc();
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let builder = self.builder.clone();
         let place = Place::take(self.metrics.clone(), slot);
         let cut_off = self.cut_off.clone();
         self.open.spawn(async move {
-            let mut connection = pin!(connection);
             let served = async {
+                let Some((io, service)) = opened.await else {
+                    return Ok(());
+                };
+                let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
                 tokio::select! {
                     biased;
                     ended = connection.as_mut() => ended,

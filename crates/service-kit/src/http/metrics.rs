@@ -117,6 +117,12 @@ impl ListenerMetrics {
         self.count_broken(broken_cause(error));
     }
 
+    /// The client and we could not agree on TLS.
+    #[cfg(feature = "tls")]
+    pub(super) fn handshake_failed(&self) {
+        self.count_broken("tls_handshake");
+    }
+
     /// A request was still in flight when the time for draining was over.
     pub(super) fn cut_off_at_deadline(&self) {
         self.count_broken("deadline");

@@ -98,7 +98,13 @@ impl Running {
 
     /// See [`Tasks::for_test`].
     pub fn for_test() -> Self {
+        Self::for_test_at(Clock::system())
+    }
+
+    /// See [`Tasks::for_test_at`].
+    pub fn for_test_at(clock: Clock) -> Self {
         let options = RunningOptions {
+            clock,
             shutdown_timeout: Duration::from_secs(5),
             ..RunningOptions::default()
         };

@@ -1,11 +1,11 @@
-//! The provider's keys, as far as we take them.
+//! The issuer's keys, as far as we take them.
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 use super::token::Header;
 
-/// Most keys of a provider.
+/// Most keys of an issuer.
 const KEYS_MAX: usize = 64;
 
 /// Keys that verify signatures.
@@ -14,7 +14,7 @@ pub(super) struct KeySet(Vec<Key>);
 
 pub(super) struct Key {
     kid: Option<String>,
-    /// What may be verified with it: of its kind, or only what the provider says.
+    /// What may be verified with it: of its kind, or only what the issuer says.
     algorithms: Vec<Algorithm>,
     pub(super) verifier: DecodingKey,
 }

@@ -1,5 +1,9 @@
-//! Asking the provider: its discovery document, and the keys that this points to.
+//! Asking the issuer: its discovery document, and the keys that this points to.
+//!
+//! The document is at one of four places: after the issuer as OIDC has it, and between host and path as RFC 8414 has it, each for
+//! OIDC and for OAuth alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,11 +22,12 @@ use super::keys::KeySet;
 const DOCUMENT_BYTES_MAX: usize = 1 << 20;
 /// For each of the two documents.
 const TIME_MAX: Duration = Duration::from_secs(5);
-const DISCOVERY: &str = "/.well-known/openid-configuration";
+const OPENID: &str = "/.well-known/openid-configuration";
+const OAUTH: &str = "/.well-known/oauth-authorization-server";
 
 /// The keys could not be had.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FetchError {
+pub enum FetchError {
     #[error("asking {0}")]
     Ask(Uri, #[source] hyper_util::client::legacy::Error),
     #[error("waiting for {0} for more than {TIME_MAX:?}")]
@@ -44,7 +49,8 @@ pub(crate) enum FetchError {
 #[derive(Debug)]
 pub(super) struct Fetcher {
     issuer: String,
-    discovery: Uri,
+    /// Where its document may be, the most common place first.
+    discovery: Vec<Uri>,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
 }
 
@@ -57,28 +63,23 @@ struct Discovery {
 impl Fetcher {
     /// `None` when the issuer is no address that may be asked.
     pub(super) fn new(issuer: &str) -> Option<Self> {
-        let discovery = address(&format!("{}{DISCOVERY}", issuer.trim_end_matches('/')))?;
-        if discovery.query().is_some() {
+        let uri = address(issuer)?;
+        if uri.query().is_some() {
             return None;
         }
         // Which of the two schemes is allowed is decided by `address`.
-        let connector = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let connector = HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider).ok()?;
+        let connector = connector.https_or_http().enable_http1().build();
         Some(Self {
+            discovery: places(issuer, &uri),
             issuer: issuer.to_owned(),
-            discovery,
             client: Client::builder(TokioExecutor::new()).build(connector),
         })
     }
 
     pub(super) async fn fetch(&self) -> Result<KeySet, FetchError> {
-        let discovery: Discovery = self.document(&self.discovery).await?;
-        if discovery.issuer != self.issuer {
-            return Err(FetchError::Issuer(self.discovery.clone()));
-        }
+        let discovery = self.discover().await?;
         let uri = address(&discovery.jwks_uri).ok_or(FetchError::Address(discovery.jwks_uri))?;
         let set: JwkSet = self.document(&uri).await?;
         let keys = KeySet::new(&set);
@@ -87,6 +88,22 @@ impl Fetcher {
         } else {
             Ok(keys)
         }
+    }
+
+    /// The issuer's document, from the first place that has one. An issuer that cannot be reached is not asked four times.
+    async fn discover(&self) -> Result<Discovery, FetchError> {
+        let mut missing = None;
+        for place in &self.discovery {
+            match self.document::<Discovery>(place).await {
+                Ok(discovery) if discovery.issuer == self.issuer => return Ok(discovery),
+                Ok(_) => return Err(FetchError::Issuer(place.clone())),
+                Err(fault @ FetchError::Status { status, .. }) if status.is_client_error() => {
+                    missing.get_or_insert(fault);
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Err(missing.unwrap_or_else(|| FetchError::Address(self.issuer.clone())))
     }
 
     async fn document<T: DeserializeOwned>(&self, uri: &Uri) -> Result<T, FetchError> {
@@ -110,6 +127,20 @@ impl Fetcher {
         body.map(http_body_util::Collected::to_bytes)
             .map_err(|error| FetchError::Read(uri.clone(), error))
     }
+}
+
+pub(super) fn places(issuer: &str, uri: &Uri) -> Vec<Uri> {
+    let path = uri.path().trim_end_matches('/');
+    let appended = format!("{}{OPENID}", issuer.trim_end_matches('/'));
+    let root = issuer.trim_end_matches('/').strip_suffix(path).unwrap_or(issuer).to_owned();
+    let mut places = vec![appended];
+    for name in [OAUTH, OPENID] {
+        let between = format!("{root}{name}{path}");
+        if !places.contains(&between) {
+            places.push(between);
+        }
+    }
+    places.iter().filter_map(|place| address(place)).collect()
 }
 
 /// An address whose answers nobody on the way can change.
