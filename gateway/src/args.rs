@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, Uri};
+use service_kit::tls::TlsFiles;
 use service_kit::{ProcessArgs, parse_duration};
 
 use crate::delivery::{ApiKey, DeliveryConfig, SpoolConfig};
 use crate::forward::{CallerRules, ForwardRules, HostHeader};
 use crate::gateway::GatewayLimits;
+use crate::identify::IdentityRules;
 use crate::policy::PolicyFileConfig;
 use crate::rate::Rate;
 use crate::record::RecorderLimits;
@@ -117,11 +119,84 @@ pub struct GatewayArgs {
     )]
     pub keep_credentials: Vec<HeaderName>,
 
+    /// Where clients reach this gateway, such as `https://mcp.example.com`. Access tokens and the way to them are tied to it.
+    #[arg(long, env = "EXTERNAL_BASE_URL", hide_env_values = true, value_name = "URL")]
+    pub external_base_url: Option<Uri>,
+
+    /// What is cut off the front of paths on their way to the MCP server, such as `/payments`.
+    #[arg(
+        long,
+        env = "STRIP_PREFIX",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "PATH"
+    )]
+    pub strip_prefix: String,
+
+    #[command(flatten)]
+    pub tls: TlsArgs,
+
     #[command(flatten)]
     pub policy: PolicyArgs,
 
     #[command(flatten)]
     pub events: EventArgs,
+}
+
+/// Certificates of the listener. Files are taken in again whenever they change.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsArgs {
+    /// File with the certificate of this gateway and those between it and its authority, as PEM. Without it, clients speak plain HTTP.
+    #[arg(
+        long,
+        env = "TLS_CERT_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        requires = "tls_key_file"
+    )]
+    pub tls_cert_file: Option<PathBuf>,
+
+    /// File with the key of the certificate, as PEM.
+    #[arg(
+        long,
+        env = "TLS_KEY_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        requires = "tls_cert_file"
+    )]
+    pub tls_key_file: Option<PathBuf>,
+
+    /// File with the authorities of client certificates, as PEM. Policies of mode `mtls` need it.
+    #[arg(
+        long,
+        env = "TLS_CLIENT_CA_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        requires = "tls_cert_file"
+    )]
+    pub tls_client_ca_file: Option<PathBuf>,
+
+    /// SPIFFE id of the proxy that ends the TLS of clients and says whose certificate it checked, in `X-MCP-Verified-SPIFFE-ID`.
+    #[arg(
+        long,
+        env = "TRUSTED_PROXY_SPIFFE_ID",
+        hide_env_values = true,
+        value_name = "ID",
+        requires = "tls_client_ca_file"
+    )]
+    pub trusted_proxy_spiffe_id: Option<String>,
+}
+
+impl TlsArgs {
+    fn files(&self) -> Option<TlsFiles> {
+        Some(TlsFiles {
+            certificate: self.tls_cert_file.clone()?,
+            key: self.tls_key_file.clone()?,
+            client_ca: self.tls_client_ca_file.clone(),
+        })
+    }
 }
 
 /// What is allowed, and how often.
@@ -238,6 +313,8 @@ pub struct EventArgs {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub address: SocketAddr,
+    /// `None`: clients speak plain HTTP.
+    pub tls: Option<TlsFiles>,
     pub admin_address: SocketAddr,
     pub route: Route,
     pub limits: GatewayLimits,
@@ -277,6 +354,11 @@ impl TryFrom<GatewayArgs> for Config {
         route.cluster = args.cluster_name.filter(|name| !name.is_empty());
         route.team_id = args.team_id.filter(|id| !id.is_empty());
         route.source = args.events.analytics_source.clone().filter(|source| !source.is_empty());
+        route.strip_prefix = args.strip_prefix;
+        let external_base_url = args
+            .external_base_url
+            .map(|url| http_address("--external-base-url", url))
+            .transpose()?;
         route.event_type = Some(args.events.analytics_event_type.clone()).filter(|event_type| !event_type.is_empty());
         let limits = GatewayLimits {
             body_bytes_max: args.body_bytes_max,
@@ -285,6 +367,10 @@ impl TryFrom<GatewayArgs> for Config {
                 hosts: args.allowed_hosts,
                 origins: args.allowed_origins,
                 ..CallerRules::of_listener(SocketAddr::new(args.host, args.port))
+            },
+            identity: IdentityRules {
+                external_base_url: external_base_url.map(|url| url.to_string().trim_end_matches('/').to_owned()),
+                trusted_proxy: args.tls.trusted_proxy_spiffe_id.clone(),
             },
             forward: ForwardRules {
                 host: args.host_header,
@@ -300,6 +386,7 @@ impl TryFrom<GatewayArgs> for Config {
         let age_max = args.policy.policy_max_age;
         Ok(Self {
             address: SocketAddr::new(args.host, args.port),
+            tls: args.tls.files(),
             admin_address: SocketAddr::new(args.host, args.admin_port),
             route,
             limits,

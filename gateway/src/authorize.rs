@@ -202,16 +202,12 @@ fn refused(exchange: &Exchange, verdict: &Verdict, wait: Option<std::time::Durat
     }
     let refusal = Refusal::denied(reason.as_str(), problem);
     match reason {
-        Reason::InsufficientScope => refusal.with_challenge(scope_challenge(&verdict.missing_scopes)),
-        _ if status == StatusCode::UNAUTHORIZED => {
-            refusal.with_challenge(exchange.policy.challenge(&exchange.site.route.server))
-        }
+        Reason::InsufficientScope => match exchange.scope_challenge(&verdict.missing_scopes) {
+            Some(challenge) => refusal.with_challenge(challenge),
+            None => refusal,
+        },
+        _ if status == StatusCode::UNAUTHORIZED => refusal.with_challenge(exchange.challenge(None)),
         Reason::RateExceeded => refusal,
         _ => refusal.within_protocol(exchange.shared.limits.deny_status),
     }
-}
-
-fn scope_challenge(missing: &[String]) -> HeaderValue {
-    let text = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", missing.join(" "));
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer error=\"insufficient_scope\""))
 }

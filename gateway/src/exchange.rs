@@ -10,13 +10,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use domain::policy::AuthMode;
 use domain::{Decision, Era, Payload, Timestamp};
-use http::{HeaderMap, HeaderName, Method, request};
+use http::{HeaderName, HeaderValue, Method, header, request};
 use service_kit::trace::{TRACEPARENT, TraceContext};
 
 use crate::classify::{Asked, Ending, Seen, classify};
 use crate::gateway::Shared;
-use crate::identify::{Caller, identify};
+use crate::identify::{Caller, Peer, challenge, identify, metadata_url};
 use crate::policy::Policy;
 use crate::rate::Place;
 use crate::record::{Draft, Importance};
@@ -45,6 +46,8 @@ pub(crate) struct Exchange {
     /// The policy in force when the request came.
     pub(crate) policy: Arc<Policy>,
     pub(crate) caller: Caller,
+    /// Where callers without a good token learn how to get one; only where tokens are asked for.
+    metadata_url: Option<Box<str>>,
     /// The caller's place among the requests in flight.
     pub(crate) place: Option<Place>,
     parent: Option<domain::SpanId>,
@@ -78,7 +81,7 @@ impl Exchange {
             .get(SESSION)
             .map(|id| SessionKey::new(&route.namespace, &route.server, id.as_bytes()));
         payload.session_id = session.map(SessionKey::text);
-        let (trace, parent) = trace_of(head.headers.get(TRACEPARENT).map(http::HeaderValue::as_bytes));
+        let (trace, parent) = trace_of(head.headers.get(TRACEPARENT).map(HeaderValue::as_bytes));
         let asked = match head.method {
             Method::GET => Asked::Stream,
             Method::DELETE | Method::OPTIONS => Asked::Control,
@@ -95,6 +98,7 @@ impl Exchange {
             started: shared.clock.monotonic(),
             policy: site.route.policy.current(),
             caller: Caller::default(),
+            metadata_url: None,
             place: None,
             shared,
             site,
@@ -116,10 +120,36 @@ impl Exchange {
     }
 
     /// Who calls, by the way of the policy.
-    pub(crate) fn identify(&mut self, headers: &HeaderMap) -> Result<(), Box<Refusal>> {
-        self.caller = identify(&self.policy, headers)?;
+    pub(crate) async fn identify(&mut self, head: &request::Parts, peer: &Peer) -> Result<(), Box<Refusal>> {
+        if self.policy.auth_mode() == AuthMode::OAuth {
+            let (rules, host) = (&self.shared.limits.identity, head.headers.get(header::HOST));
+            self.metadata_url = Some(metadata_url(rules, host, &self.site, head.uri.path()).into());
+        }
+        match identify(self, head, peer).await {
+            Ok(caller) => self.caller = caller,
+            Err(refusal) if self.policy.enforces() => return Err(refusal),
+            // Observed callers are nobody then, and the record says why.
+            Err(refusal) => {
+                let reason = refusal.problem.code.to_owned();
+                self.payload.attributes.insert("identity_refused".to_owned(), reason);
+            }
+        }
         self.payload.identity = Some(self.caller.identity());
         Ok(())
+    }
+
+    /// What a caller who is not known must do, as `WWW-Authenticate` says it.
+    pub(crate) fn challenge(&self, error: Option<&str>) -> HeaderValue {
+        match &self.metadata_url {
+            Some(url) => challenge(url, &self.policy.auth().required_scopes, error),
+            None => self.policy.challenge(&self.site.route.server),
+        }
+    }
+
+    /// What a caller must do whose token lacks scopes.
+    pub(crate) fn scope_challenge(&self, missing: &[String]) -> Option<HeaderValue> {
+        let url = self.metadata_url.as_deref()?;
+        Some(challenge(url, missing, Some("insufficient_scope")))
     }
 
     pub(crate) fn era(&self) -> Option<Era> {

@@ -1,7 +1,6 @@
 //! The pipeline: limit, identify, inspect, authorize, forward, record. Each step continues or answers; recording happens when the
 //! exchange is dropped, so it cannot be left out.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use crate::answer::{AnswerBody, Theirs};
 use crate::authorize::authorize;
 use crate::exchange::Exchange;
 use crate::forward::{self, CallerRules, Connector, ForwardRules, Hop};
-use crate::identify;
+use crate::identify::{self, IdentityRules, Issuers, Peer};
 use crate::inspect::inspect;
 use crate::limit::{self, Held, Limiter};
 use crate::metrics::GatewayMetrics;
@@ -54,6 +53,8 @@ pub struct GatewayLimits {
     /// How long an unused session is remembered at least.
     pub session_idle_timeout: Duration,
     pub callers: CallerRules,
+    /// What is believed of callers.
+    pub identity: IdentityRules,
     pub forward: ForwardRules,
     /// Requests that are answered at a time.
     pub in_flight_max: u64,
@@ -79,6 +80,7 @@ impl Default for GatewayLimits {
             sessions_max: 16_384,
             session_idle_timeout: Duration::from_hours(1),
             callers: CallerRules::default(),
+            identity: IdentityRules::default(),
             forward: ForwardRules::default(),
             in_flight_max: 65_536,
             caller_in_flight_max: None,
@@ -105,6 +107,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<GatewayMetrics>,
     pub(crate) sessions: Sessions,
     pub(crate) limiter: Limiter,
+    pub(crate) issuers: Issuers,
     pub(crate) in_flight: AtomicU64,
     /// Bytes of large bodies that are held now.
     pub(crate) bodies_bytes: AtomicUsize,
@@ -119,6 +122,7 @@ impl Gateway {
         let shared = Shared {
             metrics: GatewayMetrics::shared(tasks.metrics(), &recorder),
             limiter: Limiter::default(),
+            issuers: Issuers::default(),
             sessions: Sessions::new(limits.sessions_max, limits.session_idle_timeout),
             connector: forward::connector(limits.connect_timeout),
             clock: tasks.clock().clone(),
@@ -148,9 +152,12 @@ impl Gateway {
     }
 
     /// Answers one request.
-    pub async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<AnswerBody> {
+    pub async fn answer(&self, peer: impl Into<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
         if let Some(response) = self.health(&request) {
             return response;
+        }
+        if let Some(response) = identify::metadata(&self.shared, &request) {
+            return response.map(AnswerBody::ours);
         }
         let Some(site) = self.shared.routes.find(request.uri().path()) else {
             self.shared.metrics.unrouted();
@@ -159,7 +166,7 @@ impl Gateway {
         let (head, body) = request.into_parts();
         self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
         let mut exchange = Exchange::begin(Arc::clone(&self.shared), site, &head);
-        match self.pass(&mut exchange, peer, head, body).await {
+        match self.pass(&mut exchange, &peer.into(), head, body).await {
             Ok((response, lease)) => self.stream(exchange, response, lease),
             Err(refusal) => refuse(exchange, &refusal),
         }
@@ -168,14 +175,14 @@ impl Gateway {
     async fn pass(
         &self,
         exchange: &mut Exchange,
-        peer: SocketAddr,
+        peer: &Peer,
         head: request::Parts,
         body: Incoming,
     ) -> Result<(Response<Incoming>, Lease), Box<Refusal>> {
         limit::check(&self.shared.limits, &head)?;
         self.shared.limiter.admit(&self.shared)?;
-        exchange.identify(&head.headers)?;
-        limit::admit_caller(exchange, peer)?;
+        exchange.identify(&head, peer).await?;
+        limit::admit_caller(exchange, peer.address)?;
         let Held {
             bytes: body,
             room: _room,
@@ -192,12 +199,12 @@ impl Gateway {
     async fn forward(
         &self,
         exchange: &mut Exchange,
-        peer: SocketAddr,
+        peer: &Peer,
         head: request::Parts,
         body: Bytes,
     ) -> Result<(Response<Incoming>, Lease), Box<Refusal>> {
         let hop = Hop {
-            peer,
+            peer: peer.address,
             trace: exchange.trace,
         };
         let mut head = head;

@@ -1,18 +1,55 @@
-//! The second step: who calls, before the body is read. What a header says is a claim; the policy decides what it is worth.
+//! The second step: who calls, before the body is read. What a header says is a claim; a session, a token or a certificate proves it, and
+//! the policy decides what each is worth.
 //!
-//! Each mode of a policy has its way. A mode whose way is not built in refuses, for letting pass unchecked would be the worse fault.
+//! Each mode of a policy has its way. A policy that only observes lets callers pass who could not prove who they are, as nobody.
 
-use domain::Identity;
+mod certificate;
+mod token;
+
+use std::fmt;
+use std::net::SocketAddr;
+
 use domain::policy::{AuthMode, Claims, Presented};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use domain::{Identity, Timestamp};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request};
 use service_kit::Problem;
+use service_kit::tls::PeerCertificate;
 
+use crate::exchange::Exchange;
 use crate::policy::Policy;
 use crate::refusal::Refusal;
 use crate::text::header_text;
 
+pub(crate) use token::{Issuers, challenge, metadata, metadata_url};
+
 /// Written by meshes that checked a certificate; whoever else sends it lies.
 pub(crate) const VERIFIED_SPIFFE: HeaderName = HeaderName::from_static("x-mcp-verified-spiffe-id");
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// Shown and proven, on a listener that asks for certificates.
+    pub certificate: Option<PeerCertificate>,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address,
+            certificate: None,
+        }
+    }
+}
+
+/// What is believed of callers, whatever a policy says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdentityRules {
+    /// Where clients reach this listener, such as `https://mcp.example.com`; without it, by the host they name.
+    pub external_base_url: Option<String>,
+    /// SPIFFE id of the proxy that may say whose certificate it checked.
+    pub trusted_proxy: Option<String>,
+}
 
 /// Who the request says it is from.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +65,8 @@ pub(crate) struct Caller {
     pub(crate) is_verified: bool,
     /// Scopes of the access token, separated by blanks.
     pub(crate) scopes: Option<Box<str>>,
+    /// When the proof ends.
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 impl Caller {
@@ -64,18 +103,27 @@ impl Caller {
 }
 
 /// Establishes who calls by the way of the policy.
-pub(crate) fn identify(policy: &Policy, headers: &HeaderMap) -> Result<Caller, Box<Refusal>> {
+pub(crate) async fn identify(exchange: &Exchange, head: &request::Parts, peer: &Peer) -> Result<Caller, Box<Refusal>> {
+    let policy = &exchange.policy;
     match policy.auth_mode() {
-        AuthMode::Header => by_headers(policy, headers),
+        AuthMode::Header => by_headers(policy, &head.headers),
         AuthMode::None => Ok(Caller::default()),
-        AuthMode::OAuth | AuthMode::Mtls => {
-            let problem = Problem::unavailable(
-                "this gateway cannot check callers in the way that its policy asks for",
-                std::time::Duration::from_mins(1),
-            );
-            Err(Refusal::denied("identity_unsupported", problem))
-        }
+        AuthMode::OAuth => token::identify(exchange, head).await,
+        AuthMode::Mtls => certificate::identify(exchange, &head.headers, peer.certificate.as_ref()),
     }
+}
+
+/// The session that the request presents, whoever presents it.
+fn session(policy: &Policy, headers: &HeaderMap) -> Option<HeaderValue> {
+    let session = headers.get(&policy.headers().session);
+    let mut session = session.filter(|value| !value.as_bytes().trim_ascii().is_empty()).cloned()?;
+    session.set_sensitive(true);
+    Some(session)
+}
+
+/// A refusal for want of proof, with what the caller must do.
+fn unproven(reason: &'static str, message: impl fmt::Display, hint: &'static str) -> Box<Refusal> {
+    Refusal::denied(reason, Problem::unauthorized(message.to_string()).with_hint(hint))
 }
 
 fn by_headers(policy: &Policy, headers: &HeaderMap) -> Result<Caller, Box<Refusal>> {
@@ -89,18 +137,11 @@ fn by_headers(policy: &Policy, headers: &HeaderMap) -> Result<Caller, Box<Refusa
         }
     }
     let text = |name: &HeaderName| headers.get(name).and_then(header_text);
-    let mut session = headers
-        .get(&names.session)
-        .filter(|value| !value.as_bytes().trim_ascii().is_empty())
-        .cloned();
-    if let Some(session) = &mut session {
-        session.set_sensitive(true);
-    }
     Ok(Caller {
         human: text(&names.human),
         agent: text(&names.agent),
         team: text(&names.team),
-        session,
+        session: session(policy, headers),
         ..Caller::default()
     })
 }
@@ -110,6 +151,10 @@ pub(crate) fn replace_headers(policy: &Policy, caller: &Caller, session: Option<
     headers.remove(VERIFIED_SPIFFE);
     if !policy.judges() {
         return;
+    }
+    // A token says who calls; it is no way to call on their behalf.
+    if policy.auth_mode() == AuthMode::OAuth {
+        headers.remove(policy.token_header().unwrap_or(&header::AUTHORIZATION));
     }
     let names = policy.headers();
     let told = [

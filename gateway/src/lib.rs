@@ -39,13 +39,14 @@ mod tools;
 mod upstream;
 
 pub use answer::{AnswerBody, AnswerFault};
-pub use args::{Args, Config, ConfigError, EventArgs, GatewayArgs, PolicyArgs};
+pub use args::{Args, Config, ConfigError, EventArgs, GatewayArgs, PolicyArgs, TlsArgs};
 pub use delivery::{ApiKey, Coding, DeliveryConfig, DeliveryError, SpoolConfig, deliver};
 pub use forward::{CallerRules, ForwardRules, HostHeader};
 pub use gateway::{Gateway, GatewayLimits};
+pub use identify::{IdentityRules, Peer};
 pub use policy::{Policy, PolicyCell, PolicyFileConfig, watch_file};
 pub use rate::Rate;
 pub use record::{Delivery, DeliveryStatus, Recorder, RecorderLimits};
 pub use refusal::DenyStatus;
 pub use route::{Recording, Route, RouteFault, RouteTable};
-pub use serve::{listen, serve};
+pub use serve::{listen, listen_tls, serve};

@@ -30,6 +30,8 @@ pub struct Policy {
     rules: Option<domain::policy::Policy>,
     auth: Auth,
     headers: IdentityHeaders,
+    /// Where access tokens come, if not in `Authorization`.
+    token_header: Option<HeaderName>,
     /// When sessions were last used; empty when nobody asks.
     uses: HashMap<Arc<ObjectName>, Arc<LastUse>>,
 }
@@ -92,6 +94,9 @@ impl Policy {
         Self {
             rules,
             headers: IdentityHeaders::new(&auth, session),
+            token_header: HeaderName::try_from(auth.token_header.trim())
+                .ok()
+                .filter(|name| auth.mode == Some(AuthMode::OAuth) && *name != http::header::AUTHORIZATION),
             auth,
             uses: HashMap::new(),
         }
@@ -172,6 +177,10 @@ impl Policy {
         let names = self.headers.all().map(HeaderName::as_str).join(" ");
         let text = format!("MCP-Session realm=\"{server}\", headers=\"{names}\"");
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("MCP-Session"))
+    }
+
+    pub(crate) fn token_header(&self) -> Option<&HeaderName> {
+        self.token_header.as_ref()
     }
 
     pub(crate) fn headers(&self) -> &IdentityHeaders {

@@ -43,6 +43,8 @@ pub struct Route {
     pub team_id: Option<String>,
     /// Where the server is: `http` or `https`, with an authority. `/<prefix>/mcp` is mapped to its path.
     pub upstream: Uri,
+    /// What is cut off the front of paths on their way to a server that owns every path, such as `/payments`; empty for nothing.
+    pub strip_prefix: String,
     /// Who the events say they are from; `<server>-gateway` when absent.
     pub source: Option<String>,
     /// What requests are recorded as; `mcp.request` when absent.
@@ -62,6 +64,7 @@ impl Route {
             cluster: None,
             team_id: None,
             upstream,
+            strip_prefix: String::new(),
             source: None,
             event_type: None,
             recording: Recording::On,
@@ -91,6 +94,8 @@ pub enum RouteFault {
     Upstream { server: String, upstream: String },
     #[error("the prefix `{prefix}` of server `{server}` must be one path segment of letters, digits, `.`, `_` and `-`")]
     Prefix { server: String, prefix: String },
+    #[error("the prefix to strip `{strip_prefix}` of server `{server}` must be a path that begins with `/`")]
+    StripPrefix { server: String, strip_prefix: String },
     #[error("two servers have the prefix `{prefix}`: `{first}` and `{second}`")]
     Twice { prefix: String, first: String, second: String },
 }
@@ -241,8 +246,15 @@ impl Site {
         let Ok(address) = address.build() else {
             return Err(upstream_fault(&route));
         };
+        let strip = route.strip_prefix.trim_end_matches('/');
+        if !strip.is_empty() && (!strip.starts_with('/') || !strip.bytes().all(|byte| byte == b'/' || plain(byte))) {
+            return Err(RouteFault::StripPrefix {
+                strip_prefix: route.strip_prefix,
+                server: route.server,
+            });
+        }
         let mount = if route.prefix.is_empty() {
-            String::new()
+            strip.to_owned()
         } else {
             format!("/{}/mcp", route.prefix)
         };
@@ -307,8 +319,16 @@ impl Site {
 
     /// What follows the mount in a path: nothing, or something that begins with a slash.
     fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
-        path.strip_prefix(self.mount.as_str())
-            .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+        let rest = path
+            .strip_prefix(self.mount.as_str())
+            .filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        // A server that owns every path owns those without its prefix, too.
+        rest.or_else(|| self.route.prefix.is_empty().then_some(path))
+    }
+
+    /// The part of the path that is this server's alone on its host; empty when it is not known to share one.
+    pub(crate) fn mount(&self) -> &str {
+        &self.mount
     }
 
     /// Where the upstream has what the client asks for.

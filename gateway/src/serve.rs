@@ -1,17 +1,23 @@
 //! From checked settings to a listening gateway.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
-use hyper::service::service_fn;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use service_kit::http::HttpLimits;
+use service_kit::tls::Tls;
 use service_kit::{Stage, Tasks};
 use tokio::net::TcpListener;
 
+use crate::answer::AnswerBody;
 use crate::args::Config;
 use crate::delivery::deliver;
 use crate::gateway::Gateway;
+use crate::identify::Peer;
 use crate::policy::watch_file;
 use crate::record::{Recorder, RecorderLimits};
 use crate::route::RouteTable;
@@ -47,23 +53,50 @@ pub async fn serve(config: Config, listener: TcpListener, admin: TcpListener, ta
     )
     .context("serving health and metrics")?;
     let gateway = Gateway::new(routes, recorder, config.limits, tasks);
-    listen(&gateway, listener, tasks).context("serving MCP clients")
+    let address = match config.tls {
+        None => listen(&gateway, listener, tasks),
+        Some(files) => {
+            let tls = Tls::watch(files, tasks).await.context("taking in the certificate files")?;
+            listen_tls(&gateway, listener, tls, tasks)
+        }
+    };
+    address.context("serving MCP clients")
 }
 
 /// Serves a gateway on a listener until its stage is drained, and gives the bound address.
 pub fn listen(gateway: &Gateway, listener: TcpListener, tasks: &Tasks) -> io::Result<SocketAddr> {
     let gateway = gateway.clone();
-    let make_service = move |peer| {
-        let gateway = gateway.clone();
-        service_fn(move |request| {
-            let gateway = gateway.clone();
-            async move { Ok::<_, std::convert::Infallible>(gateway.answer(peer, request).await) }
-        })
-    };
-    // MCP clients pause while people think, so their idle connections are kept longer than elsewhere.
-    let limits = HttpLimits {
+    let make_service = move |peer: SocketAddr| service(gateway.clone(), peer.into());
+    service_kit::http::serve_with("gateway", listener, make_service, limits(), tasks, Stage::Intake)
+}
+
+/// The same over TLS, where clients may show certificates.
+pub fn listen_tls(gateway: &Gateway, listener: TcpListener, tls: Tls, tasks: &Tasks) -> io::Result<SocketAddr> {
+    let gateway = gateway.clone();
+    let make_service = move |address, certificate| service(gateway.clone(), Peer { address, certificate });
+    service_kit::http::serve_tls_with("gateway", (listener, tls), make_service, limits(), tasks, Stage::Intake)
+}
+
+/// MCP clients pause while people think, so their idle connections are kept longer than elsewhere.
+fn limits() -> HttpLimits {
+    HttpLimits {
         header_read_timeout: std::time::Duration::from_mins(2),
         ..HttpLimits::default()
-    };
-    service_kit::http::serve_with("gateway", listener, make_service, limits, tasks, Stage::Intake)
+    }
+}
+
+/// What answers the requests of one connection.
+fn service(
+    gateway: Gateway,
+    peer: Peer,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<AnswerBody>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send,
+> + Send {
+    service_fn(move |request| {
+        let (gateway, peer) = (gateway.clone(), peer.clone());
+        async move { Ok(gateway.answer(peer, request).await) }
+    })
 }

@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use service_kit::{Running, Tasks};
 use tokio::time::Instant;
 
 use crate::support::{Setup, endless, soon, whole};
@@ -45,8 +46,8 @@ pub(crate) fn parsed(document: &Value) -> Document {
 }
 
 /// A governed server that counts its calls and answers with the headers it got.
-struct Governed {
-    setup: Setup,
+pub(crate) struct Governed {
+    pub(crate) setup: Setup,
     asked: Arc<AtomicUsize>,
     /// What the description of `list` says.
     description: Arc<Mutex<String>>,
@@ -58,10 +59,14 @@ impl Governed {
     }
 
     fn with(limits: GatewayLimits, document: &Value) -> Self {
+        Self::on(Tasks::for_test(), limits, document)
+    }
+
+    pub(crate) fn on(running: Running, limits: GatewayLimits, document: &Value) -> Self {
         let asked = Arc::new(AtomicUsize::new(0));
         let description = Arc::new(Mutex::new("lists".to_owned()));
         let (counted, described) = (Arc::clone(&asked), Arc::clone(&description));
-        let setup = Setup::with(limits, move |request| {
+        let setup = Setup::on(running, limits, move |request| {
             counted.fetch_add(1, Ordering::SeqCst);
             let description = described.lock().unwrap().clone();
             async move { answer(request, &description).await }.boxed()
@@ -75,11 +80,11 @@ impl Governed {
         governed
     }
 
-    fn apply(&self, document: &Value) {
+    pub(crate) fn apply(&self, document: &Value) {
         self.setup.gateway.routes().routes()[0].policy.apply(parsed(document));
     }
 
-    fn request(&self, headers: &[(&'static str, &str)], body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    pub(crate) fn request(&self, headers: &[(&'static str, &str)], body: impl Into<Bytes>) -> Request<Full<Bytes>> {
         let mut request = self.setup.request(Method::POST, body);
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
@@ -87,14 +92,14 @@ impl Governed {
         request
     }
 
-    async fn post(&self, headers: &[(&'static str, &str)], body: impl Into<Bytes>) -> (u16, HeaderMap, Value) {
+    pub(crate) async fn post(&self, headers: &[(&'static str, &str)], body: impl Into<Bytes>) -> (u16, HeaderMap, Value) {
         let response = whole(self.setup.send(self.request(headers, body)).await).await;
         let (head, body) = response.into_parts();
         let body = serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{body:?}"));
         (head.status.as_u16(), head.headers, body)
     }
 
-    fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.swap(0, Ordering::SeqCst)
     }
 }
@@ -119,7 +124,7 @@ async fn answer(request: Request<Incoming>, description: &str) -> Response<crate
     crate::support::json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string())
 }
 
-fn call(tool: &str) -> String {
+pub(crate) fn call(tool: &str) -> String {
     json!({"jsonrpc": "2.0", "id": "c-1", "method": "tools/call", "params": {"name": tool}}).to_string()
 }
 

@@ -11,6 +11,10 @@ mod legacy;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod mtls;
+#[cfg(test)]
+mod oauth;
+#[cfg(test)]
 mod passing;
 #[cfg(test)]
 mod policy_file;

@@ -124,7 +124,13 @@ impl Setup {
     where
         F: Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + 'static,
     {
-        let running = Tasks::for_test();
+        Self::on(Tasks::for_test(), limits, handler)
+    }
+
+    pub(crate) fn on<F>(running: Running, limits: GatewayLimits, handler: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + 'static,
+    {
         let server = upstream(&running.tasks(), handler);
         Self::before(running, limits, server)
     }
