@@ -128,16 +128,13 @@ impl Control {
         }
         let found = accounts::find(self.database(), &email).await?;
         let mut transaction = self.database().write().await?;
-        let id = match found {
-            Some((account, _)) => {
-                accounts::set_role(&mut transaction, &account.id, Role::Admin).await?;
-                accounts::set_disabled(&mut transaction, &account.id, None).await?;
-                account.id
-            }
-            None => {
-                let made = accounts::create(&mut transaction, &email, Role::Admin, None, self.now()).await?;
-                made.context("making the owner's account")?.id
-            }
+        let id = if let Some((account, _)) = found {
+            accounts::set_role(&mut transaction, &account.id, Role::Admin).await?;
+            accounts::set_disabled(&mut transaction, &account.id, None).await?;
+            account.id
+        } else {
+            let made = accounts::create(&mut transaction, &email, Role::Admin, None, self.now()).await?;
+            made.context("making the owner's account")?.id
         };
         let secret = Secret::fresh(Purpose::UserKey).context("making the owner's key")?;
         let wish = keys::Wish {

@@ -2,23 +2,28 @@
 //!
 //! ```text
 //! lock           held while a process runs; names its pid
+//! platform.db    accounts, teams, keys, and the servers, grants and sessions of the platform API
+//! owner.key      the key of whoever owns this folder: an administrator, as long as nobody else reads it
 //! run.json       {"url", "pid"} of the running process, for tests and other terminals; gone after a clean end
 //! keys.json      hashed ingest keys
 //! ingest.key     the first ingest key, for whoever may read this folder
 //! gateway.key    the key with which the gateway sends
 //! queue/         the embedded log
 //! store/         Parquet files and their manifest
+//! keys/          ingest keys of namespaces, for the servers that run there
+//! servers/       what each server wrote
+//! secrets/       values for `secretEnvVars`: NAMESPACE/SECRET/KEY, put there by people
 //! dead-letters.log  records that could not be stored
 //! spool/         events of the gateway while ingest is away
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use domain::Namespace;
-use sentinel_ingest::{KeyStore, NewKeyRequest};
+use sentinel_ingest::{KeyRing, KeyStore, NewKeyRequest};
 use service_kit::Clock;
 
 /// The data folder, held by this process until dropped.
@@ -66,7 +71,7 @@ impl Folder {
             let path = path.to_owned();
             move |source| FolderError::Unusable { path, source }
         };
-        fs::DirBuilder::new()
+        DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(root)
@@ -107,30 +112,16 @@ impl Folder {
         self.root.join(name)
     }
 
-    /// The text of a key file; made on the first start.
-    pub(crate) fn key(
-        &self,
-        name: &str,
-        keys: &KeyStore,
-        request: impl FnOnce() -> NewKeyRequest,
-    ) -> Result<String, FolderError> {
+    /// The text of a file that is one line; none when there is no such file.
+    pub(crate) fn line(&self, name: &str) -> Result<Option<String>, FolderError> {
         let path = self.path(name);
-        let unusable = |source| FolderError::Unusable {
-            path: path.clone(),
-            source,
-        };
-        match fs::read_to_string(&path) {
-            Ok(key) if !key.trim().is_empty() => return Ok(key.trim().to_owned()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(unusable(error)),
-        }
-        let made = keys.create(request()).map_err(|source| FolderError::Keys {
-            path: self.path("keys.json"),
-            source: Box::new(source),
-        })?;
-        write_private(&path, &format!("{}\n", made.key)).map_err(unusable)?;
-        Ok(made.key)
+        read_line(&path).map_err(|source| FolderError::Unusable { path, source })
+    }
+
+    /// Writes a file that only the owner may read.
+    pub(crate) fn put_line(&self, name: &str, text: &str) -> Result<(), FolderError> {
+        let path = self.path(name);
+        write_private(&path, &format!("{text}\n")).map_err(|source| FolderError::Unusable { path, source })
     }
 
     /// Tells others in which way to reach this process.
@@ -162,23 +153,97 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&next, path)
 }
 
-/// The two keys that a standalone begins with: one for senders, one for its own gateway.
-pub(crate) fn first_keys(folder: &Folder, namespace: &Namespace, clock: &Clock) -> Result<(KeyStore, String), FolderError> {
-    let keys = KeyStore::new(folder.path("keys.json"), clock.clone());
-    let request = |namespace: &str, note: &str| NewKeyRequest {
+fn read_line(path: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The key of a file; made when it is first asked for.
+fn key_file(path: &Path, keys: &KeyStore, namespace: &str, note: &str) -> Result<String, FolderError> {
+    let unusable = |source| FolderError::Unusable {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(key) = read_line(path).map_err(unusable)? {
+        return Ok(key);
+    }
+    let request = NewKeyRequest {
         namespace: namespace.to_owned(),
         server: None,
         expires_at: None,
         events_per_second_max: None,
         note: note.to_owned(),
     };
-    folder.key("ingest.key", &keys, || {
-        request(namespace.as_str(), "made on the first start; in ingest.key")
+    let made = keys.create(request).map_err(|source| FolderError::Keys {
+        path: path.to_owned(),
+        source: Box::new(source),
     })?;
+    write_private(path, &format!("{}\n", made.key)).map_err(unusable)?;
+    Ok(made.key)
+}
+
+/// Ingest keys of namespaces, made when they are first asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct NamespaceKeys {
+    folder: PathBuf,
+    store: KeyStore,
+    ring: KeyRing,
+    ingest: String,
+}
+
+impl NamespaceKeys {
+    /// Kept in `folder`; events go to the address `ingest`.
+    pub(crate) fn new(folder: &Folder, store: KeyStore, ring: KeyRing, ingest: String) -> Self {
+        Self {
+            folder: folder.path("keys"),
+            store,
+            ring,
+            ingest,
+        }
+    }
+
+    /// Where servers of a namespace send events, and the file of the key to do so with.
+    pub(crate) async fn of(&self, namespace: &str) -> Result<(String, PathBuf), FolderError> {
+        let path = self.folder.join(format!("{namespace}.key"));
+        let (this, namespace, file) = (self.clone(), namespace.to_owned(), path.clone());
+        let made = tokio::task::spawn_blocking(move || {
+            let unusable = |source| FolderError::Unusable {
+                path: this.folder.clone(),
+                source,
+            };
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&this.folder)
+                .map_err(unusable)?;
+            let note = format!("servers of the namespace; in keys/{namespace}.key");
+            key_file(&file, &this.store, &namespace, &note)?;
+            this.ring.refresh();
+            Ok(())
+        });
+        let made = made.await.map_err(|error| FolderError::Unusable {
+            path: self.folder.clone(),
+            source: io::Error::other(error),
+        })?;
+        made.map(|()| (self.ingest.clone(), path))
+    }
+}
+
+/// The two keys that a standalone begins with: one for senders, one for its own gateway.
+pub(crate) fn first_keys(folder: &Folder, namespace: &Namespace, clock: &Clock) -> Result<(KeyStore, String), FolderError> {
+    let keys = KeyStore::new(folder.path("keys.json"), clock.clone());
+    let first = "made on the first start; in ingest.key";
+    key_file(&folder.path("ingest.key"), &keys, namespace.as_str(), first)?;
     // The gateway speaks for servers of several namespaces, so its key is bound to none.
-    let gateway = folder.key("gateway.key", &keys, || {
-        request("*", "the gateway of this process; in gateway.key")
-    })?;
+    let gateway = key_file(
+        &folder.path("gateway.key"),
+        &keys,
+        "*",
+        "the gateway of this process; in gateway.key",
+    )?;
     Ok((keys, gateway))
 }
 

@@ -1,9 +1,10 @@
 //! The whole stack in one process: gateway, ingest, embedded log, processor, Parquet store and platform API.
 //!
 //! ```text
-//!            ┌─ /payments/mcp ─► gateway ─► the MCP server
-//! listener ──┼─ /events ───────► ingest ─► log ─► processor ─► store
-//!            └─ /api/v1 ───────► platform API ──────────────────┘
+//!            ┌─ /payments/mcp ─► gateway ─► the MCP server ◄─ runs it ─┐
+//! listener ──┼─ /events ───────► ingest ─► log ─► processor ─► store    │
+//!            └─ /api/v1 ───────► platform API ──────────────────┘       │
+//!                                     └─► servers, grants, sessions ─► reconciler
 //! ```
 //!
 //! The parts meet as they do on a cluster: the gateway posts its events to ingest over HTTP with a key, and only the two seams
@@ -11,10 +12,11 @@
 //! processor, then what answers them.
 
 mod args;
+mod control;
 mod folder;
 mod listener;
 mod operations;
-mod servers;
+mod reconcile;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,7 +28,7 @@ use axum::Router;
 use domain::Timestamp;
 use domain::operations::ServerStatus;
 use gateway::{ApiKey, CallerRules, DeliveryConfig, Gateway, GatewayLimits, Recorder, RecorderLimits, SpoolConfig};
-use platform_api::{Api, OpenLoopback};
+use platform_api::{Api, Control, OpenLoopback};
 use sentinel_ingest::KeyRing;
 use sentinel_queue::dead_letters::FileDeadLetters;
 use sentinel_queue::log::{self, LogAppender, LogConfig, LogTail};
@@ -38,9 +40,8 @@ use service_kit::{Clock, PreviousLog, Stage, Tasks, health, problem};
 pub use args::{Args, Config, ConfigError, ServerArg};
 pub use folder::FolderError;
 
-use folder::Folder;
+use folder::{Folder, NamespaceKeys};
 use operations::StackOperations;
-use servers::Servers;
 
 /// MCP clients keep their connections while people think.
 const IDLE_CONNECTION_MAX: Duration = Duration::from_mins(2);
@@ -60,6 +61,8 @@ pub struct Standalone {
     pub data_dir: PathBuf,
     /// File that holds the first ingest key.
     pub ingest_key_file: PathBuf,
+    /// File that holds the key of whoever owns the data folder.
+    pub owner_key_file: PathBuf,
     /// The MCP servers behind the gateway at start.
     pub servers: Vec<ServerStatus>,
 }
@@ -73,7 +76,6 @@ pub async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Standalone> 
     let socket = service_kit::http::bind(config.listen)?;
     let address = socket.local_addr().context("reading the address of the listener")?;
     let url = format!("http://{}", reachable(address));
-    let servers = Servers::open(&config, &url)?;
     let (keys, gateway_key) = folder::first_keys(&folder, &config.namespace, tasks.clock())?;
     let pipeline = Pipeline::open(&config, &folder, tasks).await?;
 
@@ -84,6 +86,9 @@ pub async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Standalone> 
     let ring = KeyRing::open(folder.path("keys.json"));
     let (ingest_routes, ingest) = sentinel_ingest::router(ingest_config, pipeline.appender.clone(), ring.clone(), tasks);
     let recorder = start_gateway_delivery(&folder, &ingest_routes, gateway_key, tasks).await?;
+    let (control, objects) = control::open(&folder, &url, &pipeline.appender, tasks).await?;
+    let namespace_keys = NamespaceKeys::new(&folder, keys.clone(), ring.clone(), format!("{url}/events"));
+    let servers = reconcile::start(wishes_of(&config, &folder, &url, namespace_keys), objects, tasks).await?;
     let gateway = Gateway::new(servers.routes(), recorder.clone(), gateway_limits(address), tasks);
 
     let reader: Arc<dyn Reader> = Arc::new(pipeline.reader(&config, &folder)?);
@@ -101,24 +106,36 @@ pub async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Standalone> 
         dead_letters: Arc::clone(&pipeline.dead_letters),
         previous_log,
     };
-    let api = open_api(&config, address, reader, operations, tasks);
+    let api = open_api(&config, address, reader, (operations, control), tasks);
     let app = problem::with_fallbacks(platform_api::router(api).merge(ingest_routes).merge(health::routes(tasks)));
     let limits = HttpLimits {
         header_read_timeout: IDLE_CONNECTION_MAX,
         ..HttpLimits::default()
     };
     listener::serve(socket, routed(listener::NAME, app, limits, tasks), gateway, limits, tasks).context("serving")?;
-    servers.watch(tasks);
 
     folder.note_running(&url)?;
     let standalone = Standalone {
         url,
         data_dir: config.data_dir,
         ingest_key_file: folder.path("ingest.key"),
+        owner_key_file: folder.path(control::OWNER_KEY),
         servers: servers.shown(),
     };
     keep_until_stopped(folder, tasks);
     Ok(standalone)
+}
+
+fn wishes_of(config: &Config, folder: &Folder, url: &str, keys: NamespaceKeys) -> reconcile::Settings {
+    reconcile::Settings {
+        given: config.servers.clone(),
+        namespace: config.namespace.clone(),
+        manifests: config.manifests.clone(),
+        base: url.to_owned(),
+        logs: folder.path("servers"),
+        secrets: folder.path("secrets"),
+        keys,
+    }
 }
 
 /// The address for clients on this machine: an unspecified one is not an address to call.
@@ -238,16 +255,16 @@ fn gateway_limits(address: SocketAddr) -> GatewayLimits {
     }
 }
 
-/// On loopback whoever is on this machine is let in; beyond it nobody is without a key.
+/// On loopback whoever is on this machine may look; changes need a credential, and beyond loopback everything does.
 fn open_api(
     settings: &Config,
     address: SocketAddr,
     reader: Arc<dyn Reader>,
-    operations: StackOperations,
+    (operations, control): (StackOperations, Control),
     tasks: &Tasks,
 ) -> Api {
     let open_loopback = if address.ip().is_loopback() {
-        OpenLoopback::Yes
+        OpenLoopback::Reading
     } else {
         OpenLoopback::No
     };
@@ -257,7 +274,7 @@ fn open_api(
         alerts_file: Some(settings.alerts_file.clone()),
         ..platform_api::Config::default()
     };
-    Api::new(config, reader, Arc::new(operations), tasks)
+    Api::with_control(config, reader, Arc::new(operations), control, tasks)
 }
 
 /// Holds the folder for as long as anything may still write to it.

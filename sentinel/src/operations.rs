@@ -18,9 +18,9 @@ use sentinel_queue::dead_letters::{DeadLetters as _, FileDeadLetters, replay};
 use sentinel_queue::log::LogAppender;
 use sentinel_store::query::{Filter, Scope};
 use sentinel_store::{Reader, UsageQuery};
-use service_kit::{LogFilter, LogRecord, PreviousLog, Tasks};
+use service_kit::{LogFilter, LogRecord, LogStore, PreviousLog, Tasks};
 
-use crate::servers::Servers;
+use crate::reconcile::{Servers, log};
 
 /// Each component: the key people type, its name, and the crate whose log records are its own.
 const COMPONENTS: &[(&str, &str, &str)] = &[
@@ -32,6 +32,9 @@ const COMPONENTS: &[(&str, &str, &str)] = &[
     ("platform-api", "Platform API", "platform_api"),
     ("standalone", "Standalone", "sentinel"),
 ];
+
+/// What is asked for to see what MCP servers write.
+const SERVER: &str = "server";
 
 /// Keys that end within this time are shown.
 const EXPIRING_WITHIN: Duration = Duration::from_hours(7 * 24);
@@ -182,8 +185,12 @@ impl StackOperations {
                     .last_error
                     .map(|error| format!("; last fault: {error}"))
                     .unwrap_or_default();
+                let failing = match self.servers.failing().as_slice() {
+                    [] => String::new(),
+                    failing => format!(" ({} not answering)", failing.join(", ")),
+                };
                 format!(
-                    "{} server(s), {} events recorded, {waiting} waiting{error}",
+                    "{} server(s){failing}, {} events recorded, {waiting} waiting{error}",
                     self.servers.shown().len(),
                     delivery.delivered
                 )
@@ -265,6 +272,9 @@ impl Logs for StackOperations {
         run: LogRun,
         filter: LogFilter,
     ) -> BoxFuture<'_, Result<Vec<LogLine>, OperationError>> {
+        if component == SERVER {
+            return std::future::ready(self.server_lines(filter)).boxed();
+        }
         let filter = of_component(component, filter);
         async move {
             let filter = filter?;
@@ -278,8 +288,45 @@ impl Logs for StackOperations {
     }
 
     fn follow_log_lines(&self, component: &str, filter: LogFilter) -> Result<BoxStream<'static, LogLine>, OperationError> {
+        if component == SERVER {
+            let (logs, filter) = self.server_logs(filter)?;
+            let lines = logs
+                .into_iter()
+                .map(|log| log.follow(filter.clone()).map(|record| log::line_of(&record)).boxed());
+            return Ok(futures::stream::select_all(lines).boxed());
+        }
         let filter = of_component(component, filter)?;
         Ok(self.tasks.logs().follow(filter).map(|record| line_of(&record)).boxed())
+    }
+}
+
+impl StackOperations {
+    /// The logs of the server that a filter names, as `payments` or `acme/payments`, and the rest of the filter.
+    fn server_logs(&self, mut filter: LogFilter) -> Result<(Vec<LogStore>, LogFilter), OperationError> {
+        let (_, named) = filter.field.take().ok_or_else(|| {
+            OperationError::Invalid("which server? name it: mcp-runtime sentinel logs server NAME".to_owned())
+        })?;
+        let (namespace, name) = match named.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, named.as_str()),
+        };
+        let logs = self.servers.logs(namespace, name);
+        if logs.is_empty() {
+            return Err(OperationError::NotFound(format!(
+                "there is no server {named:?} here; `mcp-runtime server list` shows those there are"
+            )));
+        }
+        Ok((logs, filter))
+    }
+
+    fn server_lines(&self, filter: LogFilter) -> Result<Vec<LogLine>, OperationError> {
+        let (logs, filter) = self.server_logs(filter)?;
+        let mut records: Vec<_> = logs.iter().flat_map(|log| log.read(&filter)).collect();
+        records.sort_by_key(|record| record.timestamp_unix_ns);
+        if let Some(tail) = filter.tail {
+            records.drain(..records.len().saturating_sub(tail));
+        }
+        Ok(records.iter().map(|record| log::line_of(record)).collect())
     }
 }
 

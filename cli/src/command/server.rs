@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::args::{Global, Output};
 use crate::client::Client;
+use crate::command::sentinel::logs::{self, LinesArgs};
 use crate::fault::{Exit, Fault};
 use crate::metadata;
 use crate::render::{self, Done};
@@ -55,6 +56,11 @@ pub(crate) enum ServerCommand {
     /// Show one server
     #[command(after_help = "Example:\n  mcp-runtime server get payments -o yaml")]
     Get(NameArgs),
+    /// Show what a server writes
+    #[command(
+        after_help = "Examples:\n  mcp-runtime server logs payments\n  mcp-runtime server logs payments --follow --grep error"
+    )]
+    Logs(LogsArgs),
     /// Retire a server, with its grants and sessions
     #[command(after_help = "Example:\n  mcp-runtime server delete payments")]
     Delete(NameArgs),
@@ -100,6 +106,14 @@ pub(crate) struct NameArgs {
     name: String,
     #[command(flatten)]
     place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    #[command(flatten)]
+    lines: LinesArgs,
 }
 
 /// Where metadata is.
@@ -168,6 +182,12 @@ pub(crate) async fn run(global: &Global, command: ServerCommand) -> Result<Done,
             let server = find(&Client::new(global)?, &args.name, &args.place).await?;
             render::document(output, &server, one)?;
             Ok(Done::Well)
+        }
+        ServerCommand::Logs(args) => {
+            let client = Client::new(global)?;
+            let server = find(&client, &args.name.name, &args.name.place).await?;
+            let name = format!("{}/{}", server.namespace, server.name);
+            logs::show(&client, output, "server", args.lines.of_server(&name)).await
         }
         ServerCommand::Delete(args) => delete(&Client::new(global)?, output, &args).await,
         ServerCommand::ConnectConfig(args) => connect::run(&Client::new(global)?, &args).await,
@@ -265,7 +285,7 @@ fn one(server: &Server) -> String {
         ("Status", text::safe(&server.status)),
         ("Why", server.message.as_deref().map_or_else(|| "-".to_owned(), text::safe)),
         ("URL", server.endpoint.clone()),
-        ("Image", format!("{}:{}", told("image"), told("imageTag"))),
+        ("Runs", runs(server)),
         ("Identity", told("authMode")),
         ("Age", text::age(server.age)),
     ];
@@ -290,6 +310,23 @@ fn one(server: &Server) -> String {
         "{head}\n\n{}",
         render::table(&["TOOL", "TRUST", "SIDE EFFECT", "DESCRIPTION"], rows)
     )
+}
+
+/// What is run, or where the server is that runs elsewhere.
+fn runs(server: &Server) -> String {
+    let spec = server.rest.get("spec");
+    let named = |pointer: &str| spec.and_then(|spec| spec.pointer(pointer)).and_then(Value::as_str);
+    let words = |name: &str| {
+        let list = spec.and_then(|spec| spec.get(name)).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>()
+    };
+    let line = match (named("/image"), named("/gateway/upstreamURL")) {
+        (Some(image), _) => named("/imageTag").map_or_else(|| image.to_owned(), |tag| format!("{image}:{tag}")),
+        (None, _) if !words("command").is_empty() => [words("command"), words("args")].concat().join(" "),
+        (None, Some(upstream)) => upstream.to_owned(),
+        (None, None) => "-".to_owned(),
+    };
+    text::safe(&line)
 }
 
 async fn delete(client: &Client, output: Output, args: &NameArgs) -> Result<Done, Fault> {

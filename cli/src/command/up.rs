@@ -53,7 +53,7 @@ pub(crate) fn run(args: UpArgs) -> Result<Done, Fault> {
 
 async fn up(config: sentinel::Config, tasks: &Tasks) -> anyhow::Result<Standalone> {
     let standalone = sentinel::start(config, tasks).await?;
-    note_address(&standalone.url).context("noting the address for other terminals")?;
+    note_address(&standalone).context("noting the address for other terminals")?;
     tell(&banner(&standalone))?;
     Ok(standalone)
 }
@@ -79,12 +79,16 @@ fn tell(text: &str) -> anyhow::Result<()> {
 
 /// Notes the address where commands in another terminal look for it. Losing a race with another `up` is harmless: the last one
 /// started is the one meant.
-fn note_address(url: &str) -> std::io::Result<()> {
+fn note_address(standalone: &Standalone) -> std::io::Result<()> {
     let Some(path) = standalone_note() else { return Ok(()) };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    write_note(&path, &json!({ "url": url, "pid": std::process::id() }))
+    let data_dir = std::path::absolute(&standalone.data_dir)?;
+    write_note(
+        &path,
+        &json!({ "url": standalone.url, "pid": std::process::id(), "data_dir": data_dir }),
+    )
 }
 
 fn write_note(path: &Path, note: &serde_json::Value) -> std::io::Result<()> {
@@ -104,19 +108,21 @@ fn banner(standalone: &Standalone) -> String {
         // Writing to a String cannot fail.
         let _ignored = writeln!(
             out,
-            "  {:<12} clients connect to {}, the gateway calls {}",
-            server.name, server.url, server.upstream
+            "  {:<12} clients connect to {} ({})",
+            server.name, server.url, server.mode
         );
     }
     if standalone.servers.is_empty() {
-        out.push_str("  no MCP server is behind the gateway yet: start again with --server NAME=URL\n");
+        out.push_str("  no MCP server is behind the gateway yet\n");
     }
     let _ignored = write!(
         out,
-        "  events       POST {url}/events with x-api-key from {}\n  metrics      {url}/metrics\n\n\
-         In another terminal:\n  mcp-runtime sentinel status\n  mcp-runtime sentinel events --follow\n  mcp-runtime sentinel tools\n  \
-         mcp-runtime sentinel query \"select tool_name, count(*) from events group by tool_name\"\n\nCtrl-C drains and stops.",
-        standalone.ingest_key_file.display(),
+        "\nIn another terminal:\n  \
+         mcp-runtime server deploy NAME --upstream URL       an MCP server that runs already, or\n  \
+         mcp-runtime server deploy NAME -- COMMAND           one to run here\n  \
+         mcp-runtime sentinel status | tools | events --follow\n\n\
+         You are its administrator by the key in {}.\nCtrl-C drains and stops.",
+        standalone.owner_key_file.display(),
     );
     out
 }

@@ -1,5 +1,6 @@
 //! Writing manifests of grants and sessions.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -71,6 +72,9 @@ pub(crate) struct SessionArgs {
     /// Already ended
     #[arg(long)]
     revoked: bool,
+    /// Make no token: the session is known by its name, which only servers with `session.verification: name` accept
+    #[arg(long)]
+    no_token: bool,
     /// Secret with a credential for the server
     #[arg(long, value_name = "NAME")]
     upstream_token_secret: Option<String>,
@@ -136,12 +140,8 @@ pub(super) fn grant(global: &Global, args: &GrantArgs) -> Result<Done, Fault> {
         "policyVersion": args.common.policy_version,
         "toolRules": rules,
     });
-    write(
-        global,
-        "grant.yaml",
-        args.common.force,
-        &manifest("MCPAccessGrant", &args.common, &spec),
-    )
+    let manifest = manifest("MCPAccessGrant", &args.common, &spec);
+    write(global, "grant.yaml", args.common.force, &manifest, None)
 }
 
 pub(super) fn session(global: &Global, args: &SessionArgs) -> Result<Done, Fault> {
@@ -164,16 +164,28 @@ pub(super) fn session(global: &Global, args: &SessionArgs) -> Result<Done, Fault
     if let Some(secret) = &args.upstream_token_secret {
         spec["upstreamTokenSecretRef"] = json!({ "name": secret, "key": args.upstream_token_key });
     }
-    write(
-        global,
-        "session.yaml",
-        args.common.force,
-        &manifest("MCPAgentSession", &args.common, &spec),
-    )
+    let token = if args.no_token { None } else { Some(fresh_token()?) };
+    if let Some(token) = &token {
+        spec["tokenHash"] = json!(domain::policy::token_hash(token));
+    }
+    let manifest = manifest("MCPAgentSession", &args.common, &spec);
+    write(global, "session.yaml", args.common.force, &manifest, token.as_deref())
+}
+
+/// What proves that a caller holds the session: known to them alone, the manifest has its hash.
+fn fresh_token() -> Result<String, Fault> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| Fault::new(Exit::Failed, "making a token").caused_by(&error))?;
+    let mut token = "mcpa_".to_owned();
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ignored = write!(token, "{byte:02x}");
+    }
+    Ok(token)
 }
 
 /// Writes a manifest that can be read back: words that nobody knows are told now, not when it is applied.
-fn write(global: &Global, usual: &str, force: bool, manifest: &Value) -> Result<Done, Fault> {
+fn write(global: &Global, usual: &str, force: bool, manifest: &Value, token: Option<&str>) -> Result<Done, Fault> {
     let (output, path) = global.form_and_file();
     let path = path.unwrap_or(Path::new(usual));
     let text = serde_saphyr::to_string(manifest)
@@ -184,6 +196,9 @@ fn write(global: &Global, usual: &str, force: bool, manifest: &Value) -> Result<
         return Err(Fault::new(Exit::Usage, fault.to_string()));
     }
     if path.as_os_str() == "-" {
+        if let Some(token) = token {
+            render::note(&kept_once(token));
+        }
         return render::text(&text).map(|()| Done::Well);
     }
     if path.exists() && !force {
@@ -192,8 +207,20 @@ fn write(global: &Global, usual: &str, force: bool, manifest: &Value) -> Result<
     }
     std::fs::write(path, text)
         .map_err(|error| Fault::new(Exit::Failed, format!("writing {}", path.display())).caused_by(&error))?;
-    render::document(output, &json!({ "file": path }), |_| {
-        format!("Written to {}.", path.display())
+    let mut written = json!({ "file": path });
+    if let Some(token) = token {
+        written["token"] = json!(token);
+    }
+    render::document(output, &written, |_| {
+        let kept = token.map_or_else(String::new, |token| format!("\n{}", kept_once(token)));
+        format!("Written to {}.{kept}", path.display())
     })?;
     Ok(Done::Well)
+}
+
+fn kept_once(token: &str) -> String {
+    format!(
+        "The session's token, which callers send as {}; keep it now, it is not shown again:\n\n  {token}\n",
+        crds::server::DEFAULT_SESSION_ID_HEADER
+    )
 }

@@ -106,14 +106,25 @@ fn row(stored: &StoredEvent) -> String {
         call(stored),
         text::micros_or_dash(payload.latency_us),
         or_dash(&payload.agent_id),
-        or_dash(&payload.human_id),
+        // An account's address says more than its id.
+        or_dash(
+            &payload
+                .attributes
+                .get("actor_email")
+                .cloned()
+                .or_else(|| payload.human_id.clone())
+        ),
     );
     line.trim_end().to_owned()
 }
 
-/// What was called: the tool's name says more than the method, where there is one.
+/// What was called: the tool's name says more than the method, where there is one. Of a change: what was done to what.
 fn call(stored: &StoredEvent) -> String {
     let payload = &stored.event.payload;
+    if let Some(action) = payload.attributes.get("action").filter(|_| payload.rpc_method.is_none()) {
+        let resource = payload.attributes.get("resource").map_or("", String::as_str);
+        return text::safe(format!("{action} {resource}").trim_end());
+    }
     let named = payload
         .tool_name
         .as_ref()

@@ -13,8 +13,23 @@ use crate::text;
 
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// Which component: gateway, ingest, queue, processor, store, platform-api, or all
+    /// Which component: gateway, ingest, queue, processor, store, platform-api, all; or server, with its name
     component: String,
+    /// Which server, after `server`: what it writes itself
+    name: Option<String>,
+    #[command(flatten)]
+    lines: LinesArgs,
+    /// Only lines about this MCP server
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// The log of the run before this one, such as one that crashed
+    #[arg(long, conflicts_with = "follow")]
+    previous: bool,
+}
+
+/// Which lines of a log.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LinesArgs {
     /// Go on with lines as they are written, until Ctrl-C
     #[arg(long, short)]
     follow: bool,
@@ -30,37 +45,59 @@ pub(crate) struct LogsArgs {
     /// Only lines that contain this text
     #[arg(long, value_name = "TEXT")]
     grep: Option<String>,
-    /// Only lines about this MCP server
-    #[arg(long, value_name = "NAME")]
-    server: Option<String>,
-    /// The log of the run before this one, such as one that crashed
-    #[arg(long, conflicts_with = "follow")]
-    previous: bool,
 }
 
-impl LogsArgs {
-    fn parameters(&self) -> Vec<(&'static str, String)> {
+/// What is asked for.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    query: Vec<(&'static str, String)>,
+    follow: bool,
+}
+
+impl LinesArgs {
+    fn wish(&self) -> Wish {
         let mut query = vec![("tail", self.tail.to_string())];
-        let texts = [
-            ("since", &self.since),
-            ("level", &self.level),
-            ("grep", &self.grep),
-            ("server", &self.server),
-        ];
+        let texts = [("since", &self.since), ("level", &self.level), ("grep", &self.grep)];
         for (name, value) in texts {
             query.extend(value.clone().map(|value| (name, value)));
         }
-        if self.previous {
-            query.push(("previous", "true".to_owned()));
+        Wish {
+            query,
+            follow: self.follow,
         }
-        query
+    }
+
+    /// Lines about one server, or by it.
+    pub(crate) fn of_server(&self, name: &str) -> Wish {
+        let mut wish = self.wish();
+        wish.query.push(("server", name.to_owned()));
+        wish
     }
 }
 
 pub(crate) async fn run(client: &Client, output: Output, args: &LogsArgs) -> Result<Done, Fault> {
-    let path = format!("/api/v1/sentinel/logs/{}", args.component);
-    let mut query = args.parameters();
-    if !args.follow {
+    let mut wish = match (args.component.as_str(), args.name.as_ref().or(args.server.as_ref())) {
+        ("server", None) => {
+            return Err(Fault::new(Exit::Usage, "which server?").hint("mcp-runtime sentinel logs server NAME"));
+        }
+        (component, _) if component != "server" && args.name.is_some() => {
+            return Err(Fault::new(Exit::Usage, "a name only follows `server`")
+                .hint(format!("mcp-runtime sentinel logs {component} --server NAME")));
+        }
+        (_, Some(name)) => args.lines.of_server(name),
+        (_, None) => args.lines.wish(),
+    };
+    if args.previous {
+        wish.query.push(("previous", "true".to_owned()));
+    }
+    show(client, output, &args.component, wish).await
+}
+
+/// Prints lines, and follows them when that is wished for.
+pub(crate) async fn show(client: &Client, output: Output, component: &str, wish: Wish) -> Result<Done, Fault> {
+    let path = format!("/api/v1/sentinel/logs/{component}");
+    let Wish { mut query, follow } = wish;
+    if !follow {
         let lines: Vec<LogLine> = client.get(&path, &query).await?;
         render::document(output, &lines, |lines| list(lines))?;
         return Ok(Done::Well);

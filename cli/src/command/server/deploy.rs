@@ -1,9 +1,11 @@
 //! `server deploy`: publishing what metadata and flags say, and following it until the new revision is ready.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use crds::McpServerSpec;
+use crds::server::EnvVar;
 use reqwest::Method;
 use serde_json::json;
 
@@ -15,7 +17,9 @@ use crate::metadata::{Entry, Scope};
 use crate::render::{self, Done};
 use crate::text;
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Pauses between two looks while a revision comes up: a program on this machine takes moments, a cluster takes a while.
+const LOOK_FIRST: Duration = Duration::from_millis(100);
+const LOOK_LAST: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
@@ -42,8 +46,14 @@ pub(crate) struct DeployArgs {
     #[arg(long, value_name = "PORT")]
     service_port: Option<u16>,
     /// Where the gateway reaches a server that runs already, such as <http://127.0.0.1:3001/mcp>
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with = "command")]
     upstream: Option<String>,
+    /// Folder that the command runs in [default: as metadata says, else the one that `.mcp` is in, else this one]
+    #[arg(long, value_name = "FOLDER")]
+    working_dir: Option<PathBuf>,
+    /// A variable for the server; again for more. Wins over metadata
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    env: Vec<String>,
     #[command(flatten)]
     metadata: MetadataArgs,
     /// Replace the server when there is one
@@ -58,6 +68,9 @@ pub(crate) struct DeployArgs {
     /// Longest time to wait for it
     #[arg(long, env = "MCP_DEPLOYMENT_TIMEOUT", hide_env_values = true, default_value = "5m", value_name = "TIME", value_parser = text::duration)]
     timeout: Duration,
+    /// A command that the standalone runs on this machine; it must serve MCP over HTTP on the port in $PORT
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "image")]
+    command: Vec<String>,
 }
 
 pub(super) async fn run(client: &Client, output: Output, args: &DeployArgs) -> Result<Done, Fault> {
@@ -69,7 +82,7 @@ pub(super) async fn run(client: &Client, output: Output, args: &DeployArgs) -> R
         "namespace": namespace,
         "scope": scope.map(Scope::as_str),
         "update": args.update,
-        "spec": spec(args, entry.as_ref()),
+        "spec": spec(args, entry.as_ref())?,
     });
     let path = if args.dry_run {
         format!("{PATH}?dryRun=true")
@@ -132,7 +145,7 @@ fn namespace(args: &DeployArgs, entry: Option<&Entry>, scope: Option<Scope>) -> 
 }
 
 /// Flags win over metadata.
-fn spec(args: &DeployArgs, entry: Option<&Entry>) -> McpServerSpec {
+fn spec(args: &DeployArgs, entry: Option<&Entry>) -> Result<McpServerSpec, Fault> {
     // The entry's route is its own; under another name the server gets that name's.
     let bare = Entry {
         name: args.name.clone(),
@@ -156,7 +169,43 @@ fn spec(args: &DeployArgs, entry: Option<&Entry>) -> McpServerSpec {
     spec.replicas = args.replicas.or(spec.replicas);
     spec.port = args.port.or(spec.port);
     spec.service_port = args.service_port.or(spec.service_port);
-    spec
+    if !args.command.is_empty() {
+        (spec.command, spec.args) = (args.command.clone(), Vec::new());
+        (spec.image, spec.image_tag) = (None, None);
+    }
+    for variable in &args.env {
+        let (name, value) = variable.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+            Fault::new(Exit::Usage, format!("--env `{variable}` is not NAME=VALUE")).hint("such as LOG_LEVEL=debug")
+        })?;
+        spec.env_vars.retain(|known| known.name != name);
+        spec.env_vars.push(EnvVar {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
+    }
+    settle_folder(args, &mut spec)?;
+    Ok(spec)
+}
+
+/// A command of this machine means what it means in the folder of its project.
+fn settle_folder(args: &DeployArgs, spec: &mut McpServerSpec) -> Result<(), Fault> {
+    let is_local = spec.image.is_none() && !spec.command.is_empty();
+    let beside = || match (&args.metadata.metadata_file, args.command.is_empty()) {
+        (_, false) => PathBuf::new(),
+        (Some(file), true) => file.parent().map(Path::to_owned).unwrap_or_default(),
+        (None, true) => args.metadata.metadata_dir.parent().map(Path::to_owned).unwrap_or_default(),
+    };
+    let wished = args.working_dir.clone();
+    let usual = || (is_local && spec.working_dir.is_none()).then(beside);
+    if let Some(folder) = wished.or_else(usual) {
+        let folder = std::env::current_dir()
+            .map(|here| here.join(&folder))
+            .and_then(std::fs::canonicalize);
+        let folder =
+            folder.map_err(|error| Fault::new(Exit::Usage, "finding the folder that the command runs in").caused_by(&error))?;
+        spec.working_dir = Some(folder.display().to_string());
+    }
+    Ok(())
 }
 
 /// Looks until the published revision is ready, telling each change of its state.
@@ -165,6 +214,7 @@ async fn follow(client: &Client, published: Server, timeout: Duration) -> Result
     let wanted = published.generation;
     let mut told = String::new();
     let mut last = published;
+    let mut pause = LOOK_FIRST;
     let looking = async {
         loop {
             if last.ready {
@@ -177,11 +227,13 @@ async fn follow(client: &Client, published: Server, timeout: Duration) -> Result
                     .as_ref()
                     .map_or_else(String::new, |message| format!(": {message}"))
             );
-            if state != told {
+            // A server of this machine is often ready before there is anything to say.
+            if state != told && (last.message.is_some() || !told.is_empty()) {
                 render::note(&text::safe(&state));
                 told = state;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK_LAST);
             let answer: ServerAnswer = client.get(&path, &[]).await?;
             if answer.server.generation > wanted {
                 return Err(Fault::new(Exit::Conflict, "somebody published the server again meanwhile")
