@@ -4,6 +4,8 @@
 //! another `mcp-runtime`. What cannot be tested here is reported as skipped with the reason, and fails where `CI=true`.
 
 #[cfg(test)]
+mod architecture;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod cli;
