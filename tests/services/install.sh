@@ -7,6 +7,7 @@
 #   tests/services/install.sh python      only the two Python environments of the SDKs
 #   tests/services/install.sh kafka       only Apache Kafka
 #   tests/services/install.sh clickhouse  only the ClickHouse engine
+#   tests/services/install.sh prometheus  only promtool, which checks alert rules
 #   tests/services/install.sh kubernetes  only the Kubernetes control plane, built from its modules; needs Go
 #   tests/services/install.sh postgres    only PostgreSQL, from Debian
 #
@@ -86,9 +87,9 @@ install_python() {
 
 part=${1:-all}
 case $part in
-all | node | python | clickhouse | kafka | kubernetes | postgres) ;;
+all | node | python | clickhouse | kafka | kubernetes | postgres | prometheus) ;;
 *)
-    say "usage: install.sh [all|node|python|clickhouse|kafka|kubernetes|postgres]"
+    say "usage: install.sh [all|node|python|clickhouse|kafka|kubernetes|postgres|prometheus]"
     exit 2
     ;;
 esac
@@ -102,6 +103,8 @@ if wanted python; then
     install_python mcp1
 fi
 if wanted clickhouse; then install_python clickhouse; fi
+# Debian's package starts a server where there is an init system; nothing here needs it.
+if wanted prometheus; then need 'promtool --version' prometheus; fi
 if wanted kafka; then MCP_RUNTIME_SERVICES=$services "$here/kafka/kafka.sh" install >/dev/null; fi
 if wanted kubernetes; then MCP_RUNTIME_SERVICES=$services "$here/kubernetes/build" >/dev/null; fi
 if wanted postgres; then "$here/postgres/postgres.sh" install >/dev/null; fi
