@@ -24,7 +24,7 @@ fn documented(names: &BTreeSet<String>) -> Graph {
     let (mut graph, mut layer) = (Graph::new(), 0);
     for line in block.lines().skip(1) {
         let rest = line.trim_start_matches(|letter: char| letter.is_ascii_digit());
-        layer = line[..line.len() - rest.len()].parse().unwrap_or(layer);
+        layer = line.trim_end_matches(rest).parse().unwrap_or(layer);
         for cell in rest.split("   ").map(str::trim).filter(|cell| !cell.is_empty()) {
             let (name, edges) = cell.split_once(" ► ").unwrap_or((cell, ""));
             let words = edges.split(|letter: char| letter != '-' && !letter.is_alphanumeric());
@@ -41,8 +41,8 @@ fn built(metadata: &serde_json::Value, names: &BTreeSet<String>) -> BTreeMap<Str
     let edges = |package: &serde_json::Value| {
         let dependencies = package["dependencies"].as_array().unwrap().iter();
         let normal = dependencies.filter(|dependency| dependency["kind"].is_null());
-        let named = normal.filter_map(|dependency| dependency["name"].as_str().map(str::to_owned));
-        named.filter(|name| names.contains(name)).collect()
+        let edges = normal.filter_map(|dependency| dependency["name"].as_str().map(str::to_owned));
+        edges.filter(|name| names.contains(name)).collect()
     };
     let inside = packages.iter().filter(|package| is_inside(package));
     inside.map(|package| (name_of(package), edges(package))).collect()
