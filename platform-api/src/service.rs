@@ -22,8 +22,8 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use sentinel_queue::EventAppender as _;
 use sentinel_queue::kafka::{AppenderArgs, AppenderConfig, ConnectError, KafkaAppender, KafkaDeadLetters, KafkaView};
-use sentinel_store::clickhouse::{ClickHouseStore, Config as StoreConfig, OpenError, SqlAccountArgs, StoreArgs};
 use sentinel_store::Reader;
+use sentinel_store::clickhouse::{ClickHouseStore, Config as StoreConfig, OpenError, SqlAccountArgs, StoreArgs};
 use service_kit::error::Chain;
 use service_kit::{ProcessArgs, ReadinessFlag, Stage, Tasks, reach};
 use tokio::net::TcpListener;
@@ -225,7 +225,13 @@ async fn open_control(url: &str, servers_url: String, facts: KafkaAppender, task
         servers_url,
         ..ControlConfig::default()
     };
-    Ok(Control::new(config, database, Arc::new(objects), Arc::new(Facts(facts)), tasks))
+    Ok(Control::new(
+        config,
+        database,
+        Arc::new(objects),
+        Arc::new(Facts(facts)),
+        tasks,
+    ))
 }
 
 /// Facts about changes travel as the calls do.

@@ -26,7 +26,10 @@ where
     let (mut next, mut patience) = (None, IDLE);
     loop {
         if intake.is_over(&shutdown) {
-            tracing::info!(waiting = intake.lag().events, "stopping with events left in the queue; they stay there");
+            tracing::info!(
+                waiting = intake.lag().events,
+                "stopping with events left in the queue; they stay there"
+            );
             break;
         }
         let fetched = match next.take() {

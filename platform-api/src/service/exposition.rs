@@ -37,7 +37,11 @@ impl Exposition {
 
     /// The same as a whole number.
     pub(super) fn count(&self, name: &str) -> u64 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts; casting saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "counts; casting saturates"
+        )]
         let count = self.sum(name).round() as u64;
         count
     }
@@ -54,7 +58,11 @@ impl Exposition {
         for &(bound, count) in buckets {
             if count >= rank {
                 // Beyond the last bound nothing is known but that it is beyond.
-                let share = if count > before { (rank - before) / (count - before) } else { 1.0 };
+                let share = if count > before {
+                    (rank - before) / (count - before)
+                } else {
+                    1.0
+                };
                 return Some(if bound.is_finite() { low + (bound - low) * share } else { low });
             }
             (low, before) = (bound, count);
@@ -108,7 +116,10 @@ mod tests {
     fn labels_and_services_are_added_up() {
         let mut told = Exposition::default();
         told.add(TOLD);
-        assert_eq!((told.count("events_total"), told.sum("lag"), told.count("unknown")), (7, 2.5, 0));
+        assert_eq!(
+            (told.count("events_total"), told.sum("lag"), told.count("unknown")),
+            (7, 2.5, 0)
+        );
         told.add(TOLD);
         assert_eq!((told.count("events_total"), told.sum("lag")), (14, 5.0));
     }

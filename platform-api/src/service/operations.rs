@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use domain::Timestamp;
 use domain::analytics::StorageReport;
-use domain::operations::{ComponentState, ComponentStatus, KeyView, LogLine, NewKey, PipelineStatus, QueueReport, SystemStatus};
+use domain::operations::{
+    ComponentState, ComponentStatus, KeyView, LogLine, NewKey, PipelineStatus, QueueReport, SystemStatus,
+};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
@@ -26,8 +28,7 @@ const RATES_OVER: Duration = Duration::from_hours(1);
 const SPEED_OVER: Duration = Duration::from_mins(1);
 /// Events that wait longer than this are late.
 const LAG_LATE_SECONDS: f64 = 60.0;
-const KEYS_ARE_ELSEWHERE: &str =
-    "the ingest keys of this installation are in the file that sentinel-ingest reads; make and end them with `sentinel-keys` there";
+const KEYS_ARE_ELSEWHERE: &str = "the ingest keys of this installation are in the file that sentinel-ingest reads; make and end them with `sentinel-keys` there";
 
 /// The parts of the cluster that can be asked.
 #[derive(Clone, Debug)]
@@ -56,7 +57,10 @@ impl ClusterOperations {
         );
         let parts: BTreeMap<String, Said> = parts.into_iter().collect();
         let nobody = Said::default();
-        let (ingest, processor) = (parts.get("ingest").unwrap_or(&nobody), parts.get("processor").unwrap_or(&nobody));
+        let (ingest, processor) = (
+            parts.get("ingest").unwrap_or(&nobody),
+            parts.get("processor").unwrap_or(&nobody),
+        );
         let mut pipeline = PipelineStatus {
             accepted: ingest.metrics.count("sentinel_ingest_events_accepted_total"),
             rejected: ingest.metrics.count("sentinel_ingest_events_rejected_total"),
@@ -64,7 +68,10 @@ impl ClusterOperations {
             duplicates: processor.metrics.count("sentinel_processor_events_duplicate_total"),
             missing: processor.metrics.count("sentinel_processor_events_missing"),
             dead_letters: self.letters.count(),
-            dropped: parts.values().map(|said| said.metrics.count("gateway_events_dropped_total")).sum(),
+            dropped: parts
+                .values()
+                .map(|said| said.metrics.count("mcp_gateway_events_dropped_total"))
+                .sum(),
             lag_events: processor.metrics.count("sentinel_processor_lag_events"),
             lag_seconds: processor.lag_seconds_max,
             freshness_p50_ms: millis(processor.metrics.quantile("sentinel_processor_freshness_seconds", 0.5)),
@@ -209,7 +216,11 @@ fn line_of(record: &LogRecord) -> LogLine {
         level: record.level.as_str().to_owned(),
         component: "platform-api".to_owned(),
         message: record.message.clone(),
-        fields: record.fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        fields: record
+            .fields
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
     }
 }
 

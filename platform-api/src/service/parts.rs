@@ -102,7 +102,10 @@ impl Parts {
 
     /// Asks every process of every part.
     pub(super) async fn ask(&self) -> Vec<(String, Said)> {
-        let asked = self.parts.iter().map(async |part| (part.key.clone(), self.ask_part(part).await));
+        let asked = self
+            .parts
+            .iter()
+            .map(async |part| (part.key.clone(), self.ask_part(part).await));
         join_all(asked).await
     }
 
@@ -196,7 +199,14 @@ mod tests {
     fn a_part_has_a_name_and_an_address() {
         let part: Part = "ingest=http://sentinel-ingest:9091".parse().unwrap();
         assert_eq!((part.key.as_str(), part.host.as_str()), ("ingest", "sentinel-ingest:9091"));
-        for wrong in ["", "ingest", "=http://a:1", "ingest=a:1", "ingest=https://a:1", "ingest=http://a"] {
+        for wrong in [
+            "",
+            "ingest",
+            "=http://a:1",
+            "ingest=a:1",
+            "ingest=https://a:1",
+            "ingest=http://a",
+        ] {
             assert_eq!(wrong.parse::<Part>(), Err(NotAPart), "{wrong}");
         }
     }
@@ -216,7 +226,10 @@ mod tests {
             status.detail,
             "1 of 2 process(es) ready; 127.0.0.1:2: store: connecting to ClickHouse"
         );
-        assert_eq!((said.metrics.count("sentinel_processor_lag_events"), said.lag_seconds_max), (10, 2.0));
+        assert_eq!(
+            (said.metrics.count("sentinel_processor_lag_events"), said.lag_seconds_max),
+            (10, 2.0)
+        );
         assert_eq!(summed_up(&part, 0, &[]).status.unwrap().state, ComponentState::NotReady);
     }
 }

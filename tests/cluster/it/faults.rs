@@ -85,7 +85,9 @@ async fn shared_faults(backends: &Backends, seed: u64, taken: &AtomicU64, all: u
     for quarter in 1..4 {
         until("batches are taken", async || {
             let taken = taken.load(Ordering::Relaxed);
-            (taken >= all * quarter / 4).then_some(()).ok_or_else(|| format!("{taken} of {all} batches"))
+            (taken >= all * quarter / 4)
+                .then_some(())
+                .ok_or_else(|| format!("{taken} of {all} batches"))
         })
         .await;
         let network = [Network::Cut, Network::Stalled, Network::Losing(10)][random.random_range(0..3)];
@@ -141,7 +143,13 @@ impl Run {
 
     /// A fault for every other batch or so.
     fn choose(&mut self) -> Option<Fault> {
-        let networks = [Network::Cut, Network::Stalled, Network::Losing(15), Network::Well, Network::Well];
+        let networks = [
+            Network::Cut,
+            Network::Stalled,
+            Network::Losing(15),
+            Network::Well,
+            Network::Well,
+        ];
         match self.random.random_range(0..16) {
             0 => Some(Fault::KillIngest),
             1 | 2 => Some(Fault::KillProcessor),

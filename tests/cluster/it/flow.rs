@@ -36,16 +36,28 @@ async fn events_go_from_a_sender_to_the_answers_of_the_api() {
     until("nothing waits any more", async || {
         let status = api.get("/api/v1/sentinel/status").await;
         let waits = |partition: &serde_json::Value| partition["committed"] != partition["end"] && partition["end"] != json!(0);
-        let waiting = status["queue"]["partitions"].as_array().is_none_or(|all| all.iter().any(waits));
+        let waiting = status["queue"]["partitions"]
+            .as_array()
+            .is_none_or(|all| all.iter().any(waits));
         (!waiting).then_some(()).ok_or_else(|| status.to_string())
     })
     .await;
     let status = api.get("/api/v1/sentinel/status").await;
     let told = |pointer: &str| status.pointer(pointer).cloned().unwrap_or_default();
     assert_eq!(told("/size"), json!("cluster"));
-    assert_eq!((told("/pipeline/accepted"), told("/pipeline/stored")), (json!(sent), json!(sent)), "{status}");
-    assert!(told("/pipeline/insert_p99_ms").as_f64().is_some_and(|time| time > 0.0), "{status}");
-    assert!(told("/pipeline/freshness_p50_ms").as_f64().is_some_and(|time| time > 0.0), "{status}");
+    assert_eq!(
+        (told("/pipeline/accepted"), told("/pipeline/stored")),
+        (json!(sent), json!(sent)),
+        "{status}"
+    );
+    assert!(
+        told("/pipeline/insert_p99_ms").as_f64().is_some_and(|time| time > 0.0),
+        "{status}"
+    );
+    assert!(
+        told("/pipeline/freshness_p50_ms").as_f64().is_some_and(|time| time > 0.0),
+        "{status}"
+    );
     assert_eq!(told("/storage/events"), json!(sent), "{status}");
     assert_eq!(told("/queue/brokers").as_array().map_or(0, Vec::len), 1, "{status}");
     for component in status["components"].as_array().expect("components") {
@@ -65,20 +77,36 @@ async fn poison_is_set_aside_shown_replayed_and_discarded() {
     let mut hidden = Ledger::new();
     let event = batch(&mut random, "acme", &mut hidden).body;
     let event = event.lines().next().expect("an event");
+    let mut found: serde_json::Value = serde_json::from_str(event).expect("an event");
+    // As ingest completes it.
+    found["v"] = json!(1);
+    found["received_at"] = found["timestamp"].clone();
+    let event = &found.to_string();
     for line in ["{\"no\": \"event\"}", "\u{1}\u{2} nothing at all", event] {
         installation.poison(line).await;
     }
     // The last is an event, and counts as one although no ingest has seen it.
-    let found: serde_json::Value = serde_json::from_str(event).expect("an event");
-    let text = |pointer: &str| found.pointer(pointer).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
-    *ledger.entry((text("/payload/server"), text("/payload/tool_name"), text("/payload/outcome"))).or_default() += 1;
+    let text = |pointer: &str| {
+        found
+            .pointer(pointer)
+            .and_then(|value| value.as_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    *ledger
+        .entry((text("/payload/server"), text("/payload/tool_name"), text("/payload/outcome")))
+        .or_default() += 1;
     installation.exact(&ledger, "beside poison").await;
 
     let api = installation.api().await;
     let letters = until("both are set aside", async || {
         let page = api.get("/api/v1/sentinel/dlq").await;
         let letters = page["dead_letters"].as_array().cloned().unwrap_or_default();
-        if letters.len() == 2 { Ok(letters) } else { Err(page.to_string()) }
+        if letters.len() == 2 {
+            Ok(letters)
+        } else {
+            Err(page.to_string())
+        }
     })
     .await;
     for letter in &letters {

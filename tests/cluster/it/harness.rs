@@ -40,6 +40,14 @@ pub(crate) fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Says that something cannot be tested here. In CI that is a failure.
+pub(crate) fn skip(what: &str, reason: &str) {
+    use std::io::Write as _;
+    assert!(setting("CI").as_deref() != Some("true"), "{what} was skipped: {reason}");
+    // Past the capture of test output, so that whoever reads the run sees it.
+    writeln!(std::io::stderr(), "skipped: {what}: {reason}").ok();
+}
+
 /// The time as the processes under test see it.
 #[expect(
     clippy::disallowed_methods,

@@ -115,7 +115,12 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 }
 
 pub(super) fn tell(error: &KafkaError, reason: &str) {
-    tracing::warn!(%error, reason, "trouble with the brokers");
+    // Said again with every attempt to connect; readiness and those who wait for an answer say it once.
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+        tracing::debug!(%error, reason, "trouble with the brokers");
+    } else {
+        tracing::warn!(%error, reason, "trouble with the brokers");
+    }
 }
 
 /// Settings that every client has.

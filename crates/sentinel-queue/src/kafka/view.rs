@@ -110,14 +110,20 @@ impl Inner {
         }
         partitions.sort_unstable_by_key(|partition| partition.partition);
         // Asked for times before all and after all, the brokers tell the first and the last record.
-        let first = self.consumer.offsets_for_times(self.list(&partitions, Offset::Beginning)?, ANSWER_WAIT)?;
+        let first = self
+            .consumer
+            .offsets_for_times(self.list(&partitions, Offset::Beginning)?, ANSWER_WAIT)?;
         note(&mut partitions, &first, |partition, record| partition.first = record);
-        let end = self.consumer.offsets_for_times(self.list(&partitions, Offset::End)?, ANSWER_WAIT)?;
+        let end = self
+            .consumer
+            .offsets_for_times(self.list(&partitions, Offset::End)?, ANSWER_WAIT)?;
         note(&mut partitions, &end, |partition, record| partition.end = record);
         let committed = self
             .consumer
             .committed_offsets(self.list(&partitions, Offset::Invalid)?, ANSWER_WAIT)?;
-        note(&mut partitions, &committed, |partition, record| partition.committed = Some(record));
+        note(&mut partitions, &committed, |partition, record| {
+            partition.committed = Some(record)
+        });
         let mut brokers: Vec<BrokerReport> = brokers.collect();
         brokers.sort_unstable_by_key(|broker| broker.id);
         Ok(QueueReport {

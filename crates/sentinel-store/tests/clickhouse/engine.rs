@@ -10,7 +10,10 @@ pub(crate) use clickhouse_service::available;
 pub(crate) struct Engine(Service);
 
 /// How many seeds to try: more on demand.
-#[expect(clippy::disallowed_methods, reason = "a test is told by the environment how long it may take")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is told by the environment how long it may take"
+)]
 pub(crate) fn runs(usual: u64) -> u64 {
     let told = std::env::var("CLICKHOUSE_FAULT_RUNS").ok();
     told.and_then(|runs| runs.parse().ok()).unwrap_or(usual)

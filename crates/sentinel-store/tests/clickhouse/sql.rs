@@ -89,10 +89,19 @@ async fn a_query_without_a_table_is_answered() {
     let store = filled(&engine).await;
     let asked = [
         ("SELECT 1 AS one", "[[1]]"),
-        ("SELECT (SELECT count() FROM events WHERE namespace != 'acme') AS others", "[[0]]"),
-        ("SELECT (SELECT count() FROM events) = (SELECT sum(events) FROM calls_daily) AS same", "[[1]]"),
+        (
+            "SELECT (SELECT count() FROM events WHERE namespace != 'acme') AS others",
+            "[[0]]",
+        ),
+        (
+            "SELECT (SELECT count() FROM events) = (SELECT sum(events) FROM calls_daily) AS same",
+            "[[1]]",
+        ),
         ("SELECT number FROM numbers(3) ORDER BY number", "[[0],[1],[2]]"),
-        ("SELECT (SELECT count() FROM blocks) AS blocks, (SELECT count() FROM system.tables) AS tables", "[[0,0]]"),
+        (
+            "SELECT (SELECT count() FROM blocks) AS blocks, (SELECT count() FROM system.tables) AS tables",
+            "[[0,0]]",
+        ),
     ];
     for (sql, answer) in asked {
         assert_eq!(text(&store, acme(), sql).await, answer, "{sql}");

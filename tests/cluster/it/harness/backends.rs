@@ -24,7 +24,7 @@ impl Backends {
         if !clickhouse_service::available() {
             return None;
         }
-        let network = Proxy::bind(0).await;
+        let network = Proxy::bind(0);
         let address = network.address;
         let kafka = tokio::task::spawn_blocking(move || Cluster::start_behind(address));
         let engine = tokio::task::spawn_blocking(Engine::start);
@@ -41,7 +41,12 @@ impl Backends {
 
     /// Rows of an SQL statement, asked past every proxy.
     pub(crate) async fn rows(&self, sql: &str) -> Result<Vec<Vec<Value>>, String> {
-        let url = format!("{}/?default_format=JSONCompactEachRow", self.engine.url());
+        self.rows_in("default", sql).await
+    }
+
+    /// The same, where tables without a database are those of this one.
+    pub(crate) async fn rows_in(&self, database: &str, sql: &str) -> Result<Vec<Vec<Value>>, String> {
+        let url = format!("{}/?database={database}&default_format=JSONCompactEachRow", self.engine.url());
         let sent = super::http(super::DEADLINE).post(url).body(sql.to_owned()).send().await;
         let answer = sent.map_err(|error| error.to_string())?;
         let well = answer.status().is_success();
@@ -49,7 +54,9 @@ impl Backends {
         if !well {
             return Err(text);
         }
-        let rows = text.lines().map(|line| serde_json::from_str(line).map_err(|error| format!("{error}: {line}")));
+        let rows = text
+            .lines()
+            .map(|line| serde_json::from_str(line).map_err(|error| format!("{error}: {line}")));
         rows.collect()
     }
 }

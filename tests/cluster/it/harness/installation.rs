@@ -45,10 +45,20 @@ impl Installation {
         let folder = TempDir::with_prefix("cluster.").expect("a temporary folder");
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let (topic, database) = (format!("mcp.events-{number}"), backends.engine.database());
-        let network = Proxy::bind(seed).await;
+        let network = Proxy::bind(seed);
         let engine = backends.engine.url().trim_start_matches("http://").parse();
         network.lead_to(engine.expect("the engine's address"));
-        run("sentinel-migrate", &args(&["--apply", "--clickhouse-url", backends.engine.url(), "--clickhouse-db", &database])).await;
+        run(
+            "sentinel-migrate",
+            &args(&[
+                "--apply",
+                "--clickhouse-url",
+                backends.engine.url(),
+                "--clickhouse-db",
+                &database,
+            ]),
+        )
+        .await;
         let keys = folder.path().join("keys.json").display().to_string();
         let key = run("sentinel-keys", &args(&["--file", &keys, "create", "--namespace", NAMESPACE])).await;
         let mut installation = Self {
@@ -81,7 +91,8 @@ impl Installation {
             "--clickhouse-db",
             &self.database,
         ]));
-        self.processors.push(Process::start("sentinel-processor", self.folder.path(), all));
+        self.processors
+            .push(Process::start("sentinel-processor", self.folder.path(), all));
     }
 
     /// An API that asks past the proxies, once it is ready.
@@ -126,7 +137,10 @@ impl Installation {
                 assert!(again, "503 without Retry-After");
                 Err(format!("{status} {}", answer.text().await.unwrap_or_default()))
             }
-            status => panic!("an answer that no sender expects: {status} {}", answer.text().await.unwrap_or_default()),
+            status => panic!(
+                "an answer that no sender expects: {status} {}",
+                answer.text().await.unwrap_or_default()
+            ),
         }
     }
 
@@ -136,7 +150,11 @@ impl Installation {
         settings.set("bootstrap.servers", self.backends.kafka.bootstrap());
         let producer: FutureProducer = settings.create().expect("a producer");
         let record = FutureRecord::to(&self.topic).key("poison").payload(line);
-        producer.send(record, DEADLINE).await.map_err(|(error, _)| error).expect("a poisoned topic");
+        producer
+            .send(record, DEADLINE)
+            .await
+            .map_err(|(error, _)| error)
+            .expect("a poisoned topic");
     }
 
     /// Waits until the events are stored and every position is committed, and compares the table and every rollup with the ledger.
@@ -150,7 +168,10 @@ impl Installation {
             })
         })
         .await;
-        until(&format!("{what}: everything is counted once"), async || self.compare(ledger).await).await;
+        until(&format!("{what}: everything is counted once"), async || {
+            self.compare(ledger).await
+        })
+        .await;
     }
 
     async fn compare(&self, ledger: &Ledger) -> Result<(), String> {
@@ -159,7 +180,11 @@ impl Installation {
         if ids != expected {
             return Err(format!("{ids} ids instead of {expected}"));
         }
-        for (table, sum) in [("events", "count()"), ("calls_hourly", "sum(events)"), ("calls_daily", "sum(events)")] {
+        for (table, sum) in [
+            ("events", "count()"),
+            ("calls_hourly", "sum(events)"),
+            ("calls_daily", "sum(events)"),
+        ] {
             let sql = format!("SELECT server, tool_name, outcome, toUInt64({sum}) FROM {{db}}.{table} GROUP BY ALL");
             same(table, ledger, &self.counts(&sql, 3).await?)?;
         }
@@ -181,13 +206,36 @@ impl Installation {
             value.unwrap_or_default().to_owned()
         };
         let count = |row: &Vec<Value>| whole(&row[keys]);
-        Ok(rows.iter().map(|row| ((text(row, 0), text(row, 1), text(row, 2)), count(row))).collect())
+        Ok(rows
+            .iter()
+            .map(|row| ((text(row, 0), text(row, 1), text(row, 2)), count(row)))
+            .collect())
     }
 
     /// The number that a statement answers; `{db}` is the database.
     pub(crate) async fn number(&self, sql: &str) -> Result<u64, String> {
         let rows = self.backends.rows(&sql.replace("{db}", &self.database)).await?;
         Ok(rows.first().map_or(0, |row| whole(&row[0])))
+    }
+
+    /// Sends what no ingest takes: an event without a source, and an event without a key.
+    pub(crate) async fn refused(&self) {
+        let url = format!("http://{}/events", self.ingest.address("ingest").await);
+        for key in [self.key.as_str(), "nobody"] {
+            let request = self
+                .sender
+                .post(&url)
+                .header("x-api-key", key)
+                .header("content-type", "application/json")
+                .body("{}");
+            let status = request.send().await.expect("an answer of ingest").status();
+            assert!(status.is_client_error(), "{status}");
+        }
+    }
+
+    /// Rows of a statement whose tables are in our database.
+    pub(crate) async fn ask(&self, sql: &str) -> Result<Vec<Vec<Value>>, String> {
+        self.backends.rows_in(&self.database, sql).await
     }
 
     /// Ends everything and forgets the database.
@@ -213,7 +261,11 @@ fn same(table: &str, expected: &Ledger, found: &Ledger) -> Result<(), String> {
     for kind in kinds.into_keys().filter(differs).take(5) {
         let _infallible = write!(text, "; {kind:?}: {:?} instead of {:?}", found.get(kind), expected.get(kind));
     }
-    if text.is_empty() { Ok(()) } else { Err(format!("{table}{text}")) }
+    if text.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{table}{text}"))
+    }
 }
 
 fn args(args: &[&str]) -> Vec<String> {

@@ -23,7 +23,6 @@ pub(crate) type Ledger = BTreeMap<Kind, u64>;
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
     pub(crate) body: String,
-    pub(crate) events: u64,
 }
 
 /// A batch of new events, entered into the ledger.
@@ -38,10 +37,7 @@ pub(crate) fn batch(random: &mut SmallRng, namespace: &str, ledger: &mut Ledger)
         lines.push('\n');
         *ledger.entry((server, tool, outcome.to_owned())).or_default() += 1;
     }
-    Batch {
-        body: lines,
-        events: count,
-    }
+    Batch { body: lines }
 }
 
 /// A valid event with an id of its own.
@@ -60,7 +56,20 @@ pub(crate) fn event(random: &mut SmallRng, namespace: &str, server: &str, tool: 
             "tool_name": tool,
             "outcome": outcome,
             "decision": decision,
-            "latency_us": random.random_range(500..90_000),
+            "latency_us": random.random_range(5_000..90_000),
+            "upstream_us": random.random_range(500..4_000),
+            "ttfb_us": random.random_range(300..4_000),
+            "reason": if outcome == "denied" { "no_matching_grant" } else { "allowed" },
+            "error_type": if outcome == "tool_error" { "tool" } else { "" },
+            "status": if outcome == "denied" { 403 } else { 200 },
+            "required_trust": "high",
+            "effective_trust": "low",
+            "identity": "verified",
+            "session_id": format!("session-{}", random.random_range(0..40)),
+            "client_name": "editor",
+            "client_version": "1.2",
+            "protocol_version": "2025-11-25",
+            "tool_schema_hash": "0123456789abcdef",
             "human_id": format!("person-{}", random.random_range(0..20)),
             "agent_id": "agent",
             "bytes_in": 100,

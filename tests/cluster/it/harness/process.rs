@@ -38,9 +38,20 @@ fn command(name: &str, args: &[String]) -> Command {
 
 /// Runs a program to its end and gives what it prints; it must end well.
 pub(crate) async fn run(name: &str, args: &[String]) -> String {
-    let output = command(name, args).stdin(Stdio::null()).output().await.expect("starting a program");
-    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{name} {args:?}: {}\n{said}{complained}", output.status);
+    let output = command(name, args)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .expect("starting a program");
+    let (said, complained) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success(),
+        "{name} {args:?}: {}\n{said}{complained}",
+        output.status
+    );
     said.into_owned()
 }
 

@@ -25,46 +25,42 @@ pub(crate) enum Network {
 }
 
 /// Passes connections on. Dropping it closes everything.
+///
+/// It has a thread and a runtime of its own: some outlive the test that starts them.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     network: watch::Sender<Network>,
     target: Arc<OnceLock<SocketAddr>>,
     lost: Arc<AtomicU64>,
-    _tasks: JoinSet<()>,
 }
 
 impl Proxy {
     /// Listens. Where connections go is told later: whoever is behind may have to know our address first.
-    pub(crate) async fn bind(seed: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listening");
+    pub(crate) fn bind(seed: u64) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listening");
+        listener.set_nonblocking(true).expect("a listener that does not block");
         let address = listener.local_addr().expect("its address");
         let (network, seen) = watch::channel(Network::Well);
         let (target, lost): (Arc<OnceLock<SocketAddr>>, Arc<AtomicU64>) = Default::default();
-        let mut tasks = JoinSet::new();
         let (to, counted) = (Arc::clone(&target), Arc::clone(&lost));
-        tasks.spawn(async move {
-            let mut passing = JoinSet::new();
-            let mut connections = 0;
-            while let Ok((client, _)) = listener.accept().await {
-                while passing.try_join_next().is_some() {}
-                connections += 1;
-                let pass = Pass {
-                    network: seen.clone(),
-                    random: SmallRng::seed_from_u64(seed.wrapping_mul(1_000_003) + connections),
-                    lost: Arc::clone(&counted),
-                };
-                if let Some(to) = to.get().copied() {
-                    passing.spawn(pass.run(client, to));
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async move {
+                let listener = TcpListener::from_std(listener).expect("a listener");
+                // The proxy is gone when nobody can change its network any more.
+                let mut gone = seen.clone();
+                tokio::select! {
+                    () = accept(listener, seed, seen, &to, &counted) => {}
+                    _ = gone.wait_for(|_| false) => {}
                 }
-            }
+            });
         });
         Self {
             address,
             network,
             target,
             lost,
-            _tasks: tasks,
         }
     }
 
@@ -81,6 +77,29 @@ impl Proxy {
     /// Answers lost so far.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    seed: u64,
+    network: watch::Receiver<Network>,
+    to: &OnceLock<SocketAddr>,
+    lost: &Arc<AtomicU64>,
+) {
+    let mut passing = JoinSet::new();
+    let mut connections = 0;
+    while let Ok((client, _)) = listener.accept().await {
+        while passing.try_join_next().is_some() {}
+        connections += 1;
+        let pass = Pass {
+            network: network.clone(),
+            random: SmallRng::seed_from_u64(seed.wrapping_mul(1_000_003) + connections),
+            lost: Arc::clone(lost),
+        };
+        if let Some(to) = to.get().copied() {
+            passing.spawn(pass.run(client, to));
+        }
     }
 }
 
@@ -117,7 +136,12 @@ impl Pass {
     async fn copy(mut self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, answers: bool) {
         let mut bytes = vec![0; 65_536];
         while let Ok(read @ 1..) = from.read(&mut bytes).await {
-            let Ok(network) = self.network.wait_for(|network| *network != Network::Stalled).await.map(|network| *network) else {
+            let Ok(network) = self
+                .network
+                .wait_for(|network| *network != Network::Stalled)
+                .await
+                .map(|network| *network)
+            else {
                 return;
             };
             if let (true, Network::Losing(percent)) = (answers, network)
