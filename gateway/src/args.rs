@@ -12,7 +12,7 @@ use crate::delivery::{ApiKey, DeliveryConfig, SpoolConfig};
 use crate::forward::{CallerRules, ForwardRules, HostHeader};
 use crate::gateway::GatewayLimits;
 use crate::identify::IdentityRules;
-use crate::policy::PolicyFileConfig;
+use crate::policy::{PolicyConfig, PolicyStreamArgs};
 use crate::rate::Rate;
 use crate::record::RecorderLimits;
 use crate::refusal::DenyStatus;
@@ -207,6 +207,9 @@ pub struct PolicyArgs {
     #[arg(long, env = "POLICY_FILE", hide_env_values = true, value_name = "FILE")]
     pub policy_file: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub stream: PolicyStreamArgs,
+
     /// How long the last good policy stays in force when the file cannot be read any more; then everything is refused. For ever
     /// when not given.
     #[arg(long, env = "MCP_GATEWAY_POLICY_MAX_AGE", hide_env_values = true, value_parser = parse_duration, value_name = "DURATION")]
@@ -320,7 +323,7 @@ pub struct Config {
     pub limits: GatewayLimits,
     pub recorder: RecorderLimits,
     /// `None`: everything passes.
-    pub policy: Option<PolicyFileConfig>,
+    pub policy: Option<PolicyConfig>,
     /// `None`: events are counted and dropped.
     pub delivery: Option<DeliveryConfig>,
 }
@@ -330,6 +333,8 @@ pub struct Config {
 pub enum ConfigError {
     #[error("`{option}` must not be blank")]
     Blank { option: &'static str },
+    #[error("`--policy-url` must be an https:// address, or an http:// one of this machine, got `{url}`")]
+    PolicyUrl { url: Uri },
     #[error("`{option}` must be an http:// or https:// address with a host, got `{url}`")]
     Address { option: &'static str, url: Uri },
 }
@@ -394,7 +399,8 @@ impl TryFrom<GatewayArgs> for Config {
                 events_max: args.events.events_max.max(1),
                 ..RecorderLimits::default()
             },
-            policy: args.policy.policy_file.map(|path| PolicyFileConfig { path, age_max }),
+            policy: PolicyConfig::of(args.policy.policy_file, args.policy.stream, age_max)
+                .map_err(|url| ConfigError::PolicyUrl { url })?,
             delivery: delivery(args.events)?,
         })
     }

@@ -44,7 +44,7 @@ pub use delivery::{ApiKey, Coding, DeliveryConfig, DeliveryError, SpoolConfig, d
 pub use forward::{CallerRules, ForwardRules, HostHeader};
 pub use gateway::{Gateway, GatewayLimits};
 pub use identify::{IdentityRules, Peer};
-pub use policy::{Policy, PolicyCell, PolicyFileConfig, watch_file};
+pub use policy::{Policy, PolicyCell, PolicyConfig, PolicyStreamArgs, PolicyStreamConfig, watch_policy};
 pub use rate::Rate;
 pub use record::{Delivery, DeliveryStatus, Recorder, RecorderLimits};
 pub use refusal::DenyStatus;

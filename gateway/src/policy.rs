@@ -5,6 +5,9 @@
 //! is kept there.
 
 mod file;
+mod intake;
+mod source;
+mod stream;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,7 +21,8 @@ use domain::policy::{AuthMode, Call, Document, Mode, Reason};
 use http::{HeaderName, HeaderValue};
 use tokio::sync::watch;
 
-pub use file::{PolicyFileConfig, watch_file};
+pub use source::{PolicyConfig, PolicyStreamArgs, watch_policy};
+pub use stream::PolicyStreamConfig;
 
 /// Most revocations that are remembered beyond the document that told them.
 const REVOKED_MAX: usize = 65_536;

@@ -18,7 +18,7 @@ use crate::args::Config;
 use crate::delivery::deliver;
 use crate::gateway::Gateway;
 use crate::identify::Peer;
-use crate::policy::watch_file;
+use crate::policy::watch_policy;
 use crate::record::{Recorder, RecorderLimits};
 use crate::route::RouteTable;
 
@@ -39,8 +39,8 @@ pub async fn serve(config: Config, listener: TcpListener, admin: TcpListener, ta
         })
     };
     let policies: Vec<_> = routes.routes().into_iter().map(|route| route.policy).collect();
-    if let (Some(file), [policy]) = (config.policy, policies.as_slice()) {
-        watch_file(file, policy.clone(), tasks).await;
+    if let (Some(source), [policy]) = (config.policy, policies.as_slice()) {
+        watch_policy(source, policy.clone(), tasks).await;
     }
     let admin_app = service_kit::health::routes(tasks).merge(crate::status::routes(&routes));
     service_kit::http::serve(

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gateway::{PolicyCell, PolicyFileConfig, watch_file};
+use gateway::{PolicyCell, PolicyConfig, watch_policy};
 use serde_json::{Value, json};
 use service_kit::Tasks;
 
@@ -40,11 +40,12 @@ async fn a_changed_file_is_taken_in_and_a_broken_one_is_not() {
     let running = Tasks::for_test();
     let tasks = running.tasks();
     let cell = PolicyCell::default();
-    let config = PolicyFileConfig {
-        path: path.clone(),
+    let config = PolicyConfig {
+        file: Some(path.clone()),
+        stream: None,
         age_max: None,
     };
-    watch_file(config, cell.clone(), &tasks).await;
+    watch_policy(config, cell.clone(), &tasks).await;
     assert_eq!(
         (cell.mode(), cell.current().size()),
         ("enforce", (0, 0)),
@@ -86,11 +87,12 @@ async fn a_policy_that_is_too_old_refuses_until_there_is_another() {
     write(&path, &document());
     let running = Tasks::for_test();
     let cell = PolicyCell::default();
-    let config = PolicyFileConfig {
-        path: path.clone(),
+    let config = PolicyConfig {
+        file: Some(path.clone()),
+        stream: None,
         age_max: Some(Duration::from_millis(1)),
     };
-    watch_file(config, cell.clone(), &running.tasks()).await;
+    watch_policy(config, cell.clone(), &running.tasks()).await;
     assert_eq!(cell.current().size(), (1, 1));
     std::fs::remove_file(&path).unwrap();
     until_sizes(&cell, (0, 0)).await;
