@@ -54,6 +54,27 @@ pub enum AlertMetric {
     Missing,
 }
 
+impl fmt::Display for AlertMetric {
+    /// The word in rules and answers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Calls => "calls",
+            Self::Errors => "errors",
+            Self::Denied => "denied",
+            Self::ErrorRate => "error_rate",
+            Self::DenyRate => "deny_rate",
+            Self::LatencyP50 => "latency_p50",
+            Self::LatencyP95 => "latency_p95",
+            Self::LatencyP99 => "latency_p99",
+            Self::Bytes => "bytes",
+            Self::LagSeconds => "lag_seconds",
+            Self::DeadLetters => "dead_letters",
+            Self::Dropped => "dropped",
+            Self::Missing => "missing",
+        })
+    }
+}
+
 impl AlertMetric {
     /// Whether it is a property of the pipeline at this moment rather than of calls in a window.
     pub fn of_pipeline(self) -> bool {

@@ -10,6 +10,7 @@ pub mod event;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod ids;
+pub mod inventory;
 pub mod operations;
 pub mod policy;
 pub mod time;

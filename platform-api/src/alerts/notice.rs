@@ -8,14 +8,11 @@ use domain::Timestamp;
 use domain::alerts::{AlertNotice, AlertState, Rule};
 use http::{Method, Request, header};
 use http_body_util::Full;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use service_kit::{Backoff, BackoffPolicy, Pause, Shutdown, Stage, Tasks};
 use tokio::sync::mpsc;
 
 use super::file::Webhook;
+use crate::https::{HttpClient, client};
 
 /// Notices that wait for delivery; further ones are given up.
 const QUEUE_MAX: usize = 256;
@@ -26,8 +23,6 @@ const TRIES: BackoffPolicy = BackoffPolicy {
     pause_max: Duration::from_secs(10),
     attempts_max: Some(3),
 };
-
-type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// The queue in front of the task that delivers.
 #[derive(Debug)]
@@ -78,24 +73,12 @@ impl Notices {
 }
 
 fn text(rule: &Rule, state: AlertState, value: Option<f64>) -> String {
-    let metric = serde_json::to_value(rule.metric).unwrap_or_default();
-    let metric = metric.as_str().unwrap_or("the metric");
     let value = value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.3}"));
     let what = match state {
         AlertState::Firing => "fires",
         AlertState::Ok | AlertState::NoData => "is well again",
     };
-    format!("{} {what}: {metric} is {value} (rule: {})", rule.name, rule.bound)
-}
-
-fn client() -> HttpClient {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = HttpsConnectorBuilder::new();
-    let connector = match builder.with_provider_and_webpki_roots(provider) {
-        Ok(roots) => roots,
-        Err(_) => HttpsConnectorBuilder::new().with_webpki_roots(),
-    };
-    Client::builder(TokioExecutor::new()).build(connector.https_or_http().enable_http1().build())
+    format!("{} {what}: {} is {value} (rule: {})", rule.name, rule.metric, rule.bound)
 }
 
 /// `Err` says why nobody took it, for operators.

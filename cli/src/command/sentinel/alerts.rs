@@ -1,7 +1,7 @@
 //! `sentinel alerts`: the alert rules and how each stands.
 
 use clap::Args;
-use domain::alerts::{AlertMetric, AlertState, AlertStatus, AlertsReport};
+use domain::alerts::{AlertState, AlertStatus, AlertsReport};
 
 use crate::args::Output;
 use crate::client::Client;
@@ -63,7 +63,7 @@ fn row(alert: &AlertStatus) -> Vec<String> {
     vec![
         state.to_owned(),
         text::safe(&alert.rule.name),
-        name_of(alert.rule.metric),
+        alert.rule.metric.to_string(),
         alert.value.map_or_else(|| "-".to_owned(), number),
         alert.rule.bound.to_string(),
         if alert.rule.metric.of_pipeline() {
@@ -77,13 +77,6 @@ fn row(alert: &AlertStatus) -> Vec<String> {
             .as_ref()
             .map_or_else(|| "-".to_owned(), |webhook| text::safe(&webhook.host)),
     ]
-}
-
-fn name_of(metric: AlertMetric) -> String {
-    serde_json::to_value(metric)
-        .ok()
-        .and_then(|name| name.as_str().map(ToOwned::to_owned))
-        .unwrap_or_default()
 }
 
 /// Up to three digits after the point, and none that say nothing.

@@ -107,6 +107,7 @@ fn each_metric_has_a_value_in_one_of_the_two_places() {
     ];
     for (name, of_calls, of_status) in table {
         let metric: AlertMetric = serde_json::from_value(name.into()).unwrap();
+        assert_eq!(metric.to_string(), name);
         assert_eq!(
             (metric.of_calls(&calls), metric.of_status(&pipeline)),
             (of_calls, of_status),
