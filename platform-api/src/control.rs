@@ -16,6 +16,9 @@ use crate::identity::keys::{self, KeyKind};
 use crate::identity::secret::{Purpose, Secret};
 use crate::identity::{Right, Role, accounts, logins, password};
 use crate::objects::{ObjectError, Objects};
+use crate::oidc::OidcConfig;
+use crate::oidc::provider::Provider;
+use crate::registry::token::RegistryTokens;
 
 /// When to come again after the database was too busy.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -42,6 +45,10 @@ pub struct ControlConfig {
     pub servers_max: Option<u32>,
     /// Shortest time between two publications of one server; none when zero.
     pub push_cooldown: Duration,
+    /// Signs what the registry lets people do; none when there is no registry of ours.
+    pub registry_tokens: Option<RegistryTokens>,
+    /// Who else may say who somebody is.
+    pub oidc: Option<OidcConfig>,
 }
 
 impl Default for ControlConfig {
@@ -52,6 +59,8 @@ impl Default for ControlConfig {
             sign_up: SignUp::Invited,
             servers_max: Some(5),
             push_cooldown: Duration::ZERO,
+            registry_tokens: None,
+            oidc: None,
         }
     }
 }
@@ -65,6 +74,7 @@ struct Inner {
     config: ControlConfig,
     database: Database,
     objects: Arc<dyn Objects>,
+    provider: Option<Provider>,
     clock: Clock,
     /// Wakes the task that hands facts over.
     facts: Arc<Notify>,
@@ -81,7 +91,9 @@ impl Control {
     ) -> Self {
         let facts = Arc::new(Notify::new());
         audit::deliver(database.clone(), sink, Arc::clone(&facts), tasks);
+        let provider = config.oidc.clone().map(|oidc| Provider::new(oidc, tasks.clock().clone()));
         Self(Arc::new(Inner {
+            provider,
             config,
             database,
             objects,
@@ -152,6 +164,10 @@ impl Control {
 
     pub(crate) fn config(&self) -> &ControlConfig {
         &self.0.config
+    }
+
+    pub(crate) fn provider(&self) -> Option<&Provider> {
+        self.0.provider.as_ref()
     }
 
     pub(crate) fn database(&self) -> &Database {

@@ -21,6 +21,7 @@ const SQLITE_CONNECTIONS_MAX: u32 = 4;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "identity", include_str!("../migrations/0001_identity.sql")),
     (2, "objects", include_str!("../migrations/0002_objects.sql")),
+    (3, "federation", include_str!("../migrations/0003_federation.sql")),
 ];
 
 /// An open transaction. Dropping it without `commit` undoes it.
@@ -98,10 +99,10 @@ impl Database {
         let steps = MIGRATIONS.iter().map(|(version, name, sql)| {
             Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
         });
-        Migrator::with_migrations(steps.collect())
-            .run(&pool)
-            .await
-            .map_err(DatabaseError::Migrate)?;
+        let mut migrator = Migrator::with_migrations(steps.collect());
+        // A newer version may have been here, and may still be: it only ever adds.
+        migrator.set_ignore_missing(true);
+        migrator.run(&pool).await.map_err(DatabaseError::Migrate)?;
         Ok(Self { pool, dialect })
     }
 

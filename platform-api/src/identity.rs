@@ -4,6 +4,7 @@
 //! every request, so that a removed member, a demoted administrator or a revoked key stops working at once.
 
 pub(crate) mod accounts;
+pub(crate) mod federated;
 pub(crate) mod invitations;
 pub(crate) mod keys;
 pub(crate) mod lockout;

@@ -45,6 +45,8 @@ pub(crate) enum Answer {
     Export,
     /// Lines as a list, or one by one.
     Logs,
+    /// 204 with nothing.
+    Empty,
     /// This document.
     Document,
 }
@@ -318,6 +320,7 @@ fn good_answer(answer: Answer) -> (&'static str, ResponseBuilder) {
                     ContentBuilder::new().item_schema(Some(shape("LogLine"))).build(),
                 ),
         ),
+        Answer::Empty => ("204", response.description("It may pass")),
         Answer::Document => (
             "200",
             response.description("The OpenAPI document").content(
@@ -349,14 +352,14 @@ const FAULTS: &[Fault] = &[
         name: "NotNamed",
         status: "401",
         why: "No credential, or an unknown one: `unauthorized`, `auth_failed`, `login_ended`",
-        of: |route| route.need != Need::Nobody || route.body != Body::None,
+        of: |route| route.need != Need::Nobody || route.body != Body::None || asks_provider(route) || is_registry(route),
     },
     Fault {
         name: "NotAllowed",
         status: "403",
-        why: "Not for this caller: `forbidden`, `forbidden_namespace`, `forbidden_right`, `not_owner`, `invitation_needed`, `no_grant`, \
-              `session_revoked`, `forbidden_host`, `forbidden_origin`",
-        of: |route| route.need != Need::Nobody || route.body != Body::None,
+        why: "Not for this caller: `forbidden`, `forbidden_namespace`, `forbidden_right`, `not_owner`, `invitation_needed`, `no_grant`, `forbidden_repository`, \
+              `session_revoked`, `account_disabled`, `email_not_verified`, `forbidden_host`, `forbidden_origin`",
+        of: |route| route.need != Need::Nobody || route.body != Body::None || is_registry(route),
     },
     Fault {
         name: "NotThere",
@@ -372,7 +375,8 @@ const FAULTS: &[Fault] = &[
     Fault {
         name: "Conflict",
         status: "409",
-        why: "Its state does not allow it: `conflict`, `already_exists`, `route_taken`, `session_ended`",
+        why: "Its state does not allow it: `conflict`, `already_exists`, `route_taken`, `session_ended`, \
+              `account_exists`, `authorization_pending`",
         of: |route| (route.need == Need::Admin || is_control(route)) && route.method != Verb::Get,
     },
     Fault {
@@ -397,8 +401,8 @@ const FAULTS: &[Fault] = &[
         name: "TooOften",
         status: "429",
         why: "Too often or too many, with `Retry-After` where waiting helps: `locked`, `active_server_limit_reached`, \
-              `server_push_cooldown_active`, `too_many_sessions`",
-        of: |route| is_control(route) && route.body != Body::None,
+              `server_push_cooldown_active`, `too_many_sessions`, `slow_down`",
+        of: |route| is_control(route) && (route.body != Body::None || asks_provider(route) || is_registry(route)),
     },
     Fault {
         name: "OurFault",
@@ -409,14 +413,21 @@ const FAULTS: &[Fault] = &[
     Fault {
         name: "NoDatabase",
         status: "501",
-        why: "This service runs without accounts and objects: `no_database`",
+        why: "This service runs without accounts and objects, or without an identity provider: `no_database`, `no_identity_provider`, \
+              `no_device_flow`, `no_registry`",
         of: is_control,
+    },
+    Fault {
+        name: "ProviderAway",
+        status: "502",
+        why: "The identity provider does not answer as it should: `provider_unavailable`",
+        of: asks_provider,
     },
     Fault {
         name: "NotNow",
         status: "503",
         why: "Not now, with `Retry-After`: `busy`, `too_many_streams`, `unavailable`",
-        of: |route| route.need != Need::Nobody,
+        of: |route| route.need != Need::Nobody || is_control(route),
     },
     Fault {
         name: "TooLong",
@@ -425,6 +436,16 @@ const FAULTS: &[Fault] = &[
         of: |route| route.need != Need::Nobody,
     },
 ];
+
+/// Whether a route answers tools of containers.
+fn is_registry(route: &Route) -> bool {
+    route.path.starts_with("/api/v1/registry/")
+}
+
+/// Whether a route asks an identity provider.
+fn asks_provider(route: &Route) -> bool {
+    route.path.starts_with("/api/v1/auth/oidc")
+}
 
 /// Whether a route is about accounts or objects.
 fn is_control(route: &Route) -> bool {

@@ -5,9 +5,12 @@ mod auth;
 mod grants;
 mod keys;
 mod objects;
+mod oidc;
 mod policy;
+mod registry;
 mod servers;
 mod teams;
+mod tools;
 mod users;
 
 mod events;
@@ -109,8 +112,9 @@ impl Route {
             // Where to go and who one is may be known to every key.
             (_, "/api/v1/auth/me" | "/api/v1/registry/authz") => &[Right::Read, Right::Pull, Right::Push],
             // Asking by `POST` is still asking.
-            (Verb::Get, _)
-            | (_, "/api/v1/query" | "/api/v1/runtime/policy/explain" | "/api/v1/runtime/policy/diff") => &[Right::Read],
+            (Verb::Get, _) | (_, "/api/v1/query" | "/api/v1/runtime/policy/explain" | "/api/v1/runtime/policy/diff") => {
+                &[Right::Read]
+            }
             _ => &[Right::Write],
         }
     }

@@ -67,12 +67,15 @@ pub(crate) async fn create(
     }))
 }
 
-async fn by_email(transaction: &mut Transaction, email: &str) -> Result<Option<Account>, DatabaseError> {
+/// An account by address, and whether it has a password.
+pub(super) async fn by_email(transaction: &mut Transaction, email: &str) -> Result<Option<(Account, bool)>, DatabaseError> {
     let row = sqlx::query("SELECT * FROM accounts WHERE email = $1")
         .bind(email)
         .fetch_optional(&mut **transaction)
         .await?;
-    Ok(row.as_ref().map(account).transpose()?)
+    let Some(row) = row else { return Ok(None) };
+    let password: Option<String> = row.try_get("password_hash")?;
+    Ok(Some((account(&row)?, password.is_some())))
 }
 
 /// An account by id or by address, with what is kept of its password.
@@ -106,7 +109,7 @@ pub(crate) async fn is_last_admin(transaction: &mut Transaction, id: &str) -> Re
 }
 
 pub(crate) async fn set_role(transaction: &mut Transaction, id: &str, role: Role) -> Result<(), DatabaseError> {
-    sqlx::query("UPDATE accounts SET role = $2 WHERE id = $1")
+    sqlx::query("UPDATE accounts SET role = $2, role_origin = 'people' WHERE id = $1")
         .bind(id)
         .bind(role.as_str())
         .execute(&mut **transaction)

@@ -136,7 +136,7 @@ pub(crate) async fn set_member(
     }
     sqlx::query(
         "INSERT INTO memberships (team_id, account_id, role, created_at) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (team_id, account_id) DO UPDATE SET role = excluded.role",
+         ON CONFLICT (team_id, account_id) DO UPDATE SET role = excluded.role, origin = 'people'",
     )
     .bind(team)
     .bind(account)

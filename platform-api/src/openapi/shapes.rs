@@ -146,6 +146,20 @@ const SHAPES: &[(&str, &str)] = &[
     ("Credentials", "email:text password:text"),
     ("SignUp", "email?:text password:text invitation?:text"),
     ("Refresh", "refresh_token:text"),
+    ("OidcMethod", "issuer:text client_id:text"),
+    ("LoginMethods", "password:flag sign_up:text oidc?:OidcMethod"),
+    ("OidcStart", "redirect_uri:text login_hint?:text"),
+    ("OidcStarted", "authorization_url:text flow:text"),
+    (
+        "OidcFinish",
+        "flow:text state:text code:text redirect_uri:text invitation?:text",
+    ),
+    (
+        "OidcDevice",
+        "device_code:text user_code:text verification_uri:text verification_uri_complete?:text expires_in:int interval:int",
+    ),
+    ("OidcPoll", "device_code:text invitation?:text"),
+    ("OidcToken", "id_token:text invitation?:text"),
     ("PasswordChange", "current:text new:text"),
     (
         "User",
@@ -275,6 +289,15 @@ const SHAPES: &[(&str, &str)] = &[
         "UsableSession",
         "+AdapterSession maxTrust:text renewableUntil:time endpoint:text authMode:text headers:any credential?:text anonymousMethods:[text]",
     ),
+    (
+        "CatalogueTool",
+        "tool_name:text description:text server_name:text namespace:text team_id?:text endpoint_url:text declared:flag live?:flag \
+         drift_status:text required_trust?:text side_effect?:text risk_level?:text suggested_side_effect?:text labels:any seen_at?:time \
+         connect_config:any",
+    ),
+    ("ToolCatalogue", "tools:[CatalogueTool] next?:text"),
+    ("RegistryToken", "token:text access_token:text expires_in:int issued_at:time"),
+    ("Jwks", "keys:[any]"),
     ("PolicyStatus", "revision?:text activeReplicas?:int grants:int sessions:int"),
     (
         "PolicyAnswer",

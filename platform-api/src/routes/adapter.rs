@@ -245,7 +245,6 @@ async fn make_room(control: &Control, call: &Call, server: &Object, agent: &str)
         let is_theirs = is_holder(call, session) && text_at(&session.spec, "/subject/agentID") == Some(agent);
         match (is_theirs, is_revoked, end_of(session)) {
             (true, true, _) => return Err(revoked(session)),
-            (false, true, _) => {}
             (_, false, Some(end)) if now.since(end) > ENDED_KEPT && swept < SWEPT_MAX => {
                 swept += 1;
                 let fact = fact(call, "adapter_session_sweep", session);
@@ -415,6 +414,23 @@ pub(super) async fn end(
         namespace,
         name,
     }))
+}
+
+/// Ends the sessions of somebody who has lost what they stood on: all of an account, or those that count for a team.
+pub(super) async fn end_all(control: &Control, call: &Call, human: &str, team: Option<&str>) -> Result<(), Problem> {
+    for session in every(control.objects(), ObjectKind::Session, None).await? {
+        let is_theirs = is_issued(&session) && text_at(&session.spec, "/subject/humanID") == Some(human);
+        // Leaving a team must not undo a revocation.
+        let is_of_team = team.is_none_or(|team| {
+            text_at(&session.spec, "/subject/teamID") == Some(team) && session.spec.get("revoked") != Some(&Value::Bool(true))
+        });
+        if is_theirs && is_of_team {
+            let fact = fact(call, "adapter_session_end", &session);
+            control.objects().remove(&session, AuditFact(fact), control.now()).await?;
+        }
+    }
+    control.facts_written();
+    Ok(())
 }
 
 /// The caller's sessions, newest first.

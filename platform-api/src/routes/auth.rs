@@ -33,7 +33,7 @@ struct Granted<'a> {
     user: &'a Account,
 }
 
-fn granted(status: StatusCode, tokens: &Tokens, user: &Account) -> Response {
+pub(super) fn granted(status: StatusCode, tokens: &Tokens, user: &Account) -> Response {
     let body = Granted {
         access_token: tokens.access.reveal(),
         token_type: "bearer",
@@ -52,7 +52,7 @@ pub(super) struct Credentials {
 }
 
 /// A fact about somebody who is not a caller yet.
-fn visit(visitor: &Visitor, action: &'static str, ended: Ended, actor: &str, email: &str) -> Fact {
+pub(super) fn visit(visitor: &Visitor, action: &'static str, ended: Ended, actor: &str, email: &str) -> Fact {
     let mut details = vec![("client", visitor.agent.clone())];
     details.extend(visitor.address.map(|address| ("address", address.to_string())));
     Fact {
@@ -75,8 +75,20 @@ pub(super) async fn login(
     JsonBody(given): JsonBody<Credentials>,
 ) -> Result<Response, Problem> {
     let control = api.control()?;
+    let account = check_password(control, &visitor, &given.email, given.password).await?;
+    let tokens = begin(control, &visitor, &account, "password", "login").await?;
+    Ok(granted(StatusCode::OK, &tokens, &account))
+}
+
+/// The account of an address, when the password is its own. Failures are counted, told, and answered alike.
+pub(super) async fn check_password(
+    control: &Control,
+    visitor: &Visitor,
+    email: &str,
+    password: Password,
+) -> Result<Account, Problem> {
     let (database, now) = (control.database(), control.now());
-    let email = given.email.trim().to_lowercase();
+    let email = email.trim().to_lowercase();
     let mut counted = vec![Subject::Account(email.clone())];
     counted.extend(visitor.address.map(|address| Subject::Address(address.to_string())));
     if let Some(wait) = lockout::remaining(database, &counted, now).await? {
@@ -86,20 +98,19 @@ pub(super) async fn login(
         .await?
         .filter(|(account, _)| account.email == email);
     let (account, kept) = found.unzip();
-    let right = password::matches(given.password, kept.flatten()).await?;
+    let right = password::matches(password, kept.flatten()).await?;
     let Some(account) = account.filter(|account| right && account.disabled_at.is_none()) else {
         lockout::failed(database, &counted, now).await?;
         let transaction = database.write().await?;
         control
-            .commit(transaction, visit(&visitor, "login", Ended::Refused, &email, &email))
+            .commit(transaction, visit(visitor, "login", Ended::Refused, &email, &email))
             .await?;
         return Err(Problem::unauthorized("the e-mail address or the password is wrong")
             .with_code("auth_failed")
             .with_hint("check both; after several failures the account is locked for a while"));
     };
     lockout::succeeded(database, &Subject::Account(email)).await?;
-    let tokens = begin(control, &visitor, &account, "password", "login").await?;
-    Ok(granted(StatusCode::OK, &tokens, &account))
+    Ok(account)
 }
 
 fn locked(wait: Duration) -> Problem {
@@ -109,7 +120,7 @@ fn locked(wait: Duration) -> Problem {
 }
 
 /// Begins a login, with its fact.
-async fn begin(
+pub(super) async fn begin(
     control: &Control,
     visitor: &Visitor,
     account: &Account,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use service_kit::Problem;
 
 use super::Call;
-use crate::access::Standing;
+use crate::access::{Caller, Standing};
 use crate::control::Control;
 use crate::objects::manifests::every;
 use crate::objects::{Expected, Object, ObjectKind, Query};
@@ -100,9 +100,13 @@ pub(super) async fn find(
 
 /// Whether the caller may change a server and who may call it.
 pub(super) fn administers(call: &Call, server: &Object) -> bool {
-    match call.caller.standing(&server.namespace) {
+    may_change(&call.caller, server)
+}
+
+pub(super) fn may_change(caller: &Caller, server: &Object) -> bool {
+    match caller.standing(&server.namespace) {
         Standing::Owner => true,
-        Standing::Member => server.owner == call.caller.name,
+        Standing::Member => server.owner == caller.name,
         Standing::Reader | Standing::Stranger => false,
     }
 }

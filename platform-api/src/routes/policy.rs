@@ -242,15 +242,13 @@ async fn who(control: &Control, call: &Call, governed: &Governed, question: &Que
         .flat_map(|found| &found.teams)
         .map(|team| team.id.clone())
         .collect();
-    let team = match question.team.as_deref() {
-        Some(named) => match teams::find(control.database(), named).await? {
-            Some(found) => found.id,
-            None => named.to_owned(),
-        },
-        None => {
-            let home = governed.server.spec.team().unwrap_or_default();
-            of_person.iter().find(|team| *team == home).cloned().unwrap_or_default()
-        }
+    let home = governed.server.spec.team().unwrap_or_default();
+    let own = || of_person.iter().find(|team| *team == home).cloned().unwrap_or_default();
+    let team = if let Some(named) = question.team.as_deref() {
+        let found = teams::find(control.database(), named).await?;
+        found.map_or_else(|| named.to_owned(), |found| found.id)
+    } else {
+        own()
     };
     Ok(Who {
         human,

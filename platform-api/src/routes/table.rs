@@ -3,8 +3,10 @@
 use axum::routing::{delete, get, patch, post, put};
 
 use super::{
-    Filters, Need, Route, Verb, adapter, auth, events, follow, grants, keys, policy, servers, sql, system, teams, usage, users,
+    Filters, Need, Route, Verb, adapter, auth, events, follow, grants, keys, oidc, policy, registry, servers, sql, system,
+    teams, tools, usage, users,
 };
+use crate::catalogue::Drift;
 use crate::openapi::{Answer, Body};
 use crate::params::{Kind, Param};
 
@@ -228,6 +230,46 @@ const OF_SERVER: &[Param] = &[Param {
     help: "Only of this server",
 }];
 const ADAPTER_SESSIONS: &[Param] = &[PAGE_LIMIT];
+const TOOL_ROWS: &[Param] = &[
+    PAGE_LIMIT,
+    Param {
+        name: "after",
+        kind: Kind::Text,
+        default: "",
+        help: "Only those after this one in order: `namespace/server/tool`",
+    },
+    text(
+        "q",
+        "Only with this text in the tool's name, description, server, namespace or labels",
+    ),
+    text("query", "The same as `q`"),
+    text("namespace", "Only of this namespace"),
+    text("server", "Only of this server"),
+    text("team", "Only of this team, by id"),
+    word("trust", &["low", "medium", "high"], "Only those that ask for this trust"),
+    word("side_effect", &["read", "write", "destructive"], "Only those that do this"),
+    word("risk", &["low", "medium", "high"], "Only those rated so"),
+    word("drift", Drift::WORDS, "Only those that stand so to what is declared"),
+];
+
+const fn text(name: &'static str, help: &'static str) -> Param {
+    Param {
+        name,
+        kind: Kind::Text,
+        default: "",
+        help,
+    }
+}
+
+const fn word(name: &'static str, words: &'static [&'static str], help: &'static str) -> Param {
+    Param {
+        name,
+        kind: Kind::Word(words),
+        default: "",
+        help,
+    }
+}
+
 const OF_NAMESPACE: &[Param] = &[Param {
     name: "namespace",
     kind: Kind::Text,
@@ -289,6 +331,13 @@ routes! {
     Post "/api/v1/auth/login" Nobody "Log in with e-mail address and password" [] None, Body::Json("Credentials") => Answer::Json("Granted"), post auth::login;
     Post "/api/v1/auth/signup" Nobody "Make an account, by invitation unless signing up is open" [] None, Body::Json("SignUp") => Answer::Created("Granted"), post auth::sign_up;
     Post "/api/v1/auth/refresh" Nobody "Exchange a refresh token for the next pair of tokens" [] None, Body::Json("Refresh") => Answer::Json("Granted"), post auth::refresh;
+    Get "/api/v1/auth/methods" Nobody "How one can log in here" [] None, Body::None => Answer::Json("LoginMethods"), get oidc::methods;
+    Post "/api/v1/auth/oidc/start" Nobody "Begin a login in a browser: where to send it, and a secret to finish with" [] None, Body::Json("OidcStart") => Answer::Json("OidcStarted"), post oidc::start;
+    Post "/api/v1/auth/oidc/finish" Nobody "Log in with what the browser brought back" [] None, Body::Json("OidcFinish") => Answer::Put("Granted"), post oidc::finish;
+    Post "/api/v1/auth/oidc/link" Caller "From now on, log in with the identity provider too" [] None, Body::Json("OidcFinish") => Answer::Json("Done"), post oidc::link;
+    Post "/api/v1/auth/oidc/device" Nobody "Begin a login on a device without a browser" [] None, Body::None => Answer::Json("OidcDevice"), post oidc::device;
+    Post "/api/v1/auth/oidc/device/poll" Nobody "Log in once somebody has approved the device; 409 `authorization_pending` until then" [] None, Body::Json("OidcPoll") => Answer::Put("Granted"), post oidc::poll;
+    Post "/api/v1/auth/oidc" Nobody "Log in with a fresh ID token" [] None, Body::Json("OidcToken") => Answer::Put("Granted"), post oidc::token;
     Post "/api/v1/auth/logout" Caller "End the login that this token belongs to" [] None, Body::None => Answer::Json("Done"), post auth::logout;
     Post "/api/v1/auth/password" Caller "Change one's password; every other login ends" [] None, Body::Json("PasswordChange") => Answer::Json("Done"), post auth::change_password;
     Get "/api/v1/auth/me" Caller "Who one is, and what one may do" [] None, Body::None => Answer::Json("Me"), get auth::me;
@@ -334,6 +383,7 @@ routes! {
     Get "/api/v1/runtime/policy" Caller "The same, under the predecessor's other path" [OF_NAMESPACE, OF_SERVER] None, Body::None => Answer::Json("PolicyAnswer"), get policy::inspect_named;
     Post "/api/v1/runtime/policy/explain" Caller "Why a call is decided as it is, check by check; about oneself, or anybody for whoever administers the server" [] None, Body::Json("PolicyQuestion") => Answer::Json("Explanation"), post policy::why;
     Post "/api/v1/runtime/policy/diff" Caller "Who would gain and who would lose by a change of grants or of the server; changes nothing" [] None, Body::Json("PolicyThought") => Answer::Json("PolicyDifference"), post policy::compare;
+    Get "/api/v1/runtime/tools" Caller "The tools of the servers one may see: what is declared, and what their gateways saw them list" [TOOL_ROWS] None, Body::None => Answer::Json("ToolCatalogue"), get tools::list;
     Get "/api/v1/runtime/grants" Caller "Grants of servers one administers, and those about oneself" [OBJECTS, OF_SERVER] None, Body::None => Answer::Json("Grants"), get grants::list_grants;
     Post "/api/v1/runtime/grants" Caller "Make or replace a grant" [DRY_RUN] None, Body::Json("GrantWish") => Answer::Json("GrantAnswer"), post grants::apply_grant;
     Get "/api/v1/runtime/grants/{namespace}/{name}" Caller "One grant" [] None, Body::None => Answer::Json("GrantAnswer"), get grants::get_grant;
@@ -353,4 +403,7 @@ routes! {
     Post "/api/v1/runtime/adapter/sessions/{namespace}/{name}/refresh" Caller "Let one's session go on; the credential stays" [] None, Body::Optional("AdapterSessionRefresh") => Answer::Json("UsableSession"), post adapter::refresh;
     Delete "/api/v1/runtime/adapter/sessions/{namespace}/{name}" Caller "End a session of one's own, or of a server one administers" [] None, Body::None => Answer::Json("Removed"), delete adapter::end;
     Get "/api/v1/runtime/adapter/anonymous/{name}" Nobody "Where a public server is, and which methods it answers to callers whom nobody knows" [] None, Body::None => Answer::Json("AnonymousServer"), get adapter::anonymous;
+    Get "/api/v1/registry/token" Nobody "A token for the registry, as the distribution specification has it: `service`, and `scope` as often as needed" [] None, Body::None => Answer::Json("RegistryToken"), get registry::token;
+    Get "/api/v1/registry/jwks" Nobody "The key that these tokens are signed with, for the registry's `auth.token.jwks`" [] None, Body::None => Answer::Json("Jwks"), get registry::keys;
+    Get "/api/v1/registry/authz" Nobody "Whether a proxy in front of a registry may let the request of `X-Forwarded-Method` and `X-Forwarded-Uri` pass" [] None, Body::None => Answer::Empty, get registry::authorize;
 }

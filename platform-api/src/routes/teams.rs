@@ -283,6 +283,7 @@ pub(super) async fn remove_member(
     let mut fact = fact(&call, "team_member_remove", &team);
     fact.details.push(("member", account.email));
     control.commit(transaction, fact).await?;
+    super::adapter::end_all(control, &call, &account.id, Some(&team.id)).await?;
     Ok(json(Done { done: true }))
 }
 

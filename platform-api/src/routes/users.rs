@@ -136,6 +136,9 @@ pub(super) async fn change(
         crate::identity::logins::end_others(&mut transaction, &user.id, "", control.now()).await?;
     }
     finish(&api, transaction, &call, "user_change", &user).await?;
+    if change.disabled == Some(true) {
+        super::adapter::end_all(control, &call, &user.id, None).await?;
+    }
     Ok(json(UserAnswer { user }))
 }
 
@@ -158,6 +161,7 @@ pub(super) async fn remove(
     keep_an_admin(&mut transaction, &user).await?;
     accounts::remove(&mut transaction, &user.id).await?;
     finish(&api, transaction, &call, "user_remove", &user).await?;
+    super::adapter::end_all(control, &call, &user.id, None).await?;
     Ok(json(UserAnswer { user }))
 }
 

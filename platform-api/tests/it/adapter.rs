@@ -224,3 +224,22 @@ async fn anybody_learns_where_a_public_server_is() {
         .await;
     assert_eq!(hidden.0, 404);
 }
+
+#[tokio::test]
+async fn sessions_end_with_the_membership_or_the_account_they_stood_on() {
+    let (platform, [ada, bob, _]) = stage().await;
+    let made = platform.done("POST", SESSIONS, &bob, wish("cursor")).await;
+    let credential = made["credential"].as_str().unwrap();
+    platform
+        .done("DELETE", "/api/v1/runtime/teams/acme/members/bob@example.com", &ada, NONE)
+        .await;
+    assert_eq!(judged(&platform, credential).await.1, "session_not_found");
+    let made = platform.done("POST", SESSIONS, &ada, wish("cursor")).await;
+    let credential = made["credential"].as_str().unwrap();
+    assert_eq!(judged(&platform, credential).await.0, Decision::Allow);
+    let out = json!({"disabled": true});
+    platform
+        .done("PATCH", "/api/v1/users/ada@example.com", &platform.root, out)
+        .await;
+    assert_eq!(judged(&platform, credential).await.1, "session_not_found");
+}

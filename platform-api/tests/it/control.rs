@@ -44,7 +44,7 @@ impl Platform {
 
     pub(crate) async fn with(control: ControlConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::open_file(&folder.path().join("platform.db")).await.unwrap();
+        let database = Database::open(&crate::database::fresh(&folder)).await.unwrap();
         Self::over(database, folder, control).await
     }
 

@@ -8,6 +8,8 @@ use crate::control::{PASSWORD, Platform, server};
 /// owner of another team, a key of the member that may only read, a revoked key, a program's key for `acme`.
 const CALLERS: usize = 8;
 
+const FINISH: &str = r#"{"flow":"x","state":"x","code":"x","redirect_uri":"http://127.0.0.1/cb"}"#;
+
 /// A route, its address, a body, and the status for each caller. `{…}` is filled in by `Stage::fill`.
 pub(crate) const ROWS: &[(&str, &str, &str, [u16; CALLERS])] = &[
     (
@@ -23,6 +25,29 @@ pub(crate) const ROWS: &[(&str, &str, &str, [u16; CALLERS])] = &[
         [403; CALLERS],
     ),
     ("POST /api/v1/auth/refresh", "", r#"{"refresh_token":"x"}"#, [401; CALLERS]),
+    ("GET /api/v1/auth/methods", "", "", [200; CALLERS]),
+    // No identity provider is set up here; `oidc.rs` has one.
+    (
+        "POST /api/v1/auth/oidc/start",
+        "",
+        r#"{"redirect_uri":"http://127.0.0.1/cb"}"#,
+        [501; CALLERS],
+    ),
+    ("POST /api/v1/auth/oidc/finish", "", FINISH, [501; CALLERS]),
+    (
+        "POST /api/v1/auth/oidc/link",
+        "",
+        FINISH,
+        [401, 501, 501, 501, 501, 403, 401, 501],
+    ),
+    ("POST /api/v1/auth/oidc/device", "", "", [501; CALLERS]),
+    (
+        "POST /api/v1/auth/oidc/device/poll",
+        "",
+        r#"{"device_code":"x"}"#,
+        [501; CALLERS],
+    ),
+    ("POST /api/v1/auth/oidc", "", r#"{"id_token":"x"}"#, [501; CALLERS]),
     // Keys belong to no login, so they cannot end one.
     ("POST /api/v1/auth/logout", "", "", [401, 200, 200, 200, 200, 403, 401, 422]),
     (
@@ -316,6 +341,16 @@ pub(crate) const ROWS: &[(&str, &str, &str, [u16; CALLERS])] = &[
         "",
         [401, 200, 200, 200, 404, 403, 401, 200],
     ),
+    (
+        "GET /api/v1/runtime/tools",
+        "{runtime}/tools?namespace=mcp-team-acme",
+        "",
+        [401, 200, 200, 200, 403, 200, 401, 200],
+    ),
+    // Containers' tools bring a name and a password; `registry.rs` has them. Without a credential they are challenged.
+    ("GET /api/v1/registry/token", "", "", [501; CALLERS]),
+    ("GET /api/v1/registry/jwks", "", "", [501; CALLERS]),
+    ("GET /api/v1/registry/authz", "", "", [401; CALLERS]),
     (
         "GET /api/v1/runtime/servers/{namespace}/{name}/policy",
         "{runtime}/servers/mcp-team-acme/payments/policy",

@@ -27,7 +27,7 @@ async fn stage() -> (Platform, String, String) {
     (platform, ada, bob)
 }
 
-fn question(fields: Value) -> Value {
+fn question(fields: &Value) -> Value {
     let mut question = json!({"namespace": "mcp-team-acme", "server": "payments"});
     for (name, value) in fields.as_object().unwrap() {
         question[name] = value.clone();
@@ -71,7 +71,7 @@ async fn a_policy_is_shown_as_the_gateway_gets_it_without_hashes() {
 #[tokio::test]
 async fn a_refusal_is_explained_down_to_the_grant_that_came_nearest() {
     let (platform, ada, _) = stage().await;
-    let passes = question(json!({"human": "bob@example.com", "agent": "cursor", "tool": "list_invoices"}));
+    let passes = question(&json!({"human": "bob@example.com", "agent": "cursor", "tool": "list_invoices"}));
     let answer = platform.done("POST", EXPLAIN, &ada, passes).await;
     assert_eq!(
         (&answer["decision"], &answer["reason"]),
@@ -79,7 +79,7 @@ async fn a_refusal_is_explained_down_to_the_grant_that_came_nearest() {
         "{answer}"
     );
     assert_eq!(answer["matched_grant"], "mcp-team-acme/cursor");
-    let fails = question(json!({"human": "bob@example.com", "agent": "cursor", "tool": "refund_invoice"}));
+    let fails = question(&json!({"human": "bob@example.com", "agent": "cursor", "tool": "refund_invoice"}));
     let answer = platform.done("POST", EXPLAIN, &ada, fails).await;
     assert_eq!(
         (&answer["decision"], &answer["reason"]),
@@ -94,7 +94,7 @@ async fn a_refusal_is_explained_down_to_the_grant_that_came_nearest() {
     let last = answer["steps"].as_array().unwrap().last().unwrap();
     assert_eq!((&last["passed"], &last["check"]), (&json!(false), &json!("side effect")));
     assert!(!answer["hint"].as_str().unwrap().is_empty());
-    let nobody = question(json!({"human": "", "tool": "list_invoices"}));
+    let nobody = question(&json!({"human": "", "tool": "list_invoices"}));
     assert_eq!(
         platform.done("POST", EXPLAIN, &ada, nobody).await["reason"],
         "missing_identity"
@@ -106,10 +106,10 @@ async fn members_ask_about_themselves_and_learn_of_their_own_grants() {
     let (platform, ada, bob) = stage().await;
     let secret = grant("for-ada", &json!({"humanID": "ada@example.com", "agentID": "claude"}));
     platform.done("POST", "/api/v1/runtime/grants", &ada, secret).await;
-    let other = question(json!({"human": "ada@example.com", "tool": "list_invoices"}));
+    let other = question(&json!({"human": "ada@example.com", "tool": "list_invoices"}));
     let (status, answer) = platform.ask("POST", EXPLAIN, Some(&bob), &other).await;
     assert_eq!((status, &answer["error"]), (403, &json!("not_owner")));
-    let own = question(json!({"agent": "claude", "tool": "list_invoices"}));
+    let own = question(&json!({"agent": "claude", "tool": "list_invoices"}));
     let answer = platform.done("POST", EXPLAIN, &bob, own.clone()).await;
     assert_eq!(answer["reason"], "no_matching_grant");
     assert!(!answer.to_string().contains("for-ada"), "{answer}");
@@ -121,7 +121,7 @@ async fn the_session_a_call_would_present_counts() {
     let (platform, ada, bob) = stage().await;
     let asked = json!({"serverName": "payments", "agentID": "cursor"});
     let session = platform.done("POST", "/api/v1/runtime/adapter/sessions", &bob, asked).await;
-    let own = question(json!({"agent": "cursor", "tool": "list_invoices"}));
+    let own = question(&json!({"agent": "cursor", "tool": "list_invoices"}));
     let answer = platform.done("POST", EXPLAIN, &bob, own.clone()).await;
     assert_eq!((&answer["session"], &answer["decision"]), (&session["name"], &json!("allow")));
     let name = session["name"].as_str().unwrap();
@@ -141,7 +141,7 @@ async fn the_session_a_call_would_present_counts() {
         json!({"tool": "a", "prompt": "b"}),
         json!({"tool": "a", "session": "none"}),
     ] {
-        assert_eq!(platform.ask("POST", EXPLAIN, Some(&bob), &question(wrong)).await.0, 422);
+        assert_eq!(platform.ask("POST", EXPLAIN, Some(&bob), &question(&wrong)).await.0, 422);
     }
 }
 
@@ -149,7 +149,7 @@ async fn the_session_a_call_would_present_counts() {
 async fn a_change_tells_who_gains_and_who_loses() {
     let (platform, ada, _) = stage().await;
     let diff = "/api/v1/runtime/policy/diff";
-    let fewer = question(json!({"remove_grants": ["cursor"]}));
+    let fewer = question(&json!({"remove_grants": ["cursor"]}));
     let answer = platform.done("POST", diff, &ada, fewer).await;
     assert_eq!((&answer["gains"], &answer["complete"]), (&json!(0), &json!(true)));
     let change = &answer["changes"][0];
@@ -161,7 +161,7 @@ async fn a_change_tells_who_gains_and_who_loses() {
     let mut wider = grant("cursor", &json!({"agentID": "cursor"}));
     wider["maxTrust"] = json!("high");
     wider["allowedSideEffects"] = json!(["read", "destructive"]);
-    let answer = platform.done("POST", diff, &ada, question(json!({"grants": [wider]}))).await;
+    let answer = platform.done("POST", diff, &ada, question(&json!({"grants": [wider]}))).await;
     assert_eq!(answer["losses"], 0);
     let targets: Vec<_> = answer["changes"]
         .as_array()
@@ -174,6 +174,6 @@ async fn a_change_tells_who_gains_and_who_loses() {
         .done("GET", "/api/v1/runtime/grants/mcp-team-acme/cursor", &ada, NONE)
         .await;
     assert_eq!(kept["grant"]["maxTrust"], "low", "nothing was changed");
-    let unknown = question(json!({"remove_grants": ["none"]}));
+    let unknown = question(&json!({"remove_grants": ["none"]}));
     assert_eq!(platform.ask("POST", diff, Some(&ada), &unknown).await.0, 422);
 }

@@ -33,20 +33,21 @@ fn page() -> String {
         };
         if area != group {
             group = area;
-            let _ = write!(text, "\n## {area}\n");
+            write!(text, "\n## {area}\n").unwrap();
         }
         let who = match route.need {
             Need::Nobody => "anybody",
             Need::Caller => "any caller",
             Need::Admin => "administrators",
         };
-        let _ = write!(
+        write!(
             text,
             "\n### `{} {}`\n\n{}. For {who}.\n",
             route.method.as_str(),
             route.path,
             route.summary
-        );
+        )
+        .unwrap();
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         let own: Vec<_> = parameters
             .filter(|parameter| parameter["in"] == "query")
@@ -58,18 +59,18 @@ fn page() -> String {
             ""
         };
         if !own.is_empty() {
-            let _ = write!(text, "\nParameters: {}{filters}.\n", own.join(", "));
+            write!(text, "\nParameters: {}{filters}.\n", own.join(", ")).unwrap();
         }
         let schema = |content: &Value| {
             let schema = &content["application/json"]["schema"]["$ref"];
             schema.as_str().map(|target| target.rsplit('/').next().unwrap().to_owned())
         };
         if let Some(name) = schema(&operation["requestBody"]["content"]) {
-            let _ = write!(text, "\nBody: [`{name}`](#{}).\n", name.to_lowercase());
+            write!(text, "\nBody: [`{name}`](#{}).\n", name.to_lowercase()).unwrap();
         }
         for status in ["200", "201"] {
             if let Some(name) = schema(&operation["responses"][status]["content"]) {
-                let _ = write!(text, "\nAnswer {status}: [`{name}`](#{}).\n", name.to_lowercase());
+                write!(text, "\nAnswer {status}: [`{name}`](#{}).\n", name.to_lowercase()).unwrap();
             }
         }
     }
@@ -84,10 +85,10 @@ fn page() -> String {
         let Some(fields) = schema["properties"].as_object() else {
             continue;
         };
-        let _ = write!(text, "\n### {name}\n\n");
+        write!(text, "\n### {name}\n\n").unwrap();
         for (field, of) in fields {
             let mark = if required.contains(field.as_str()) { "" } else { "?" };
-            let _ = writeln!(text, "- `{field}{mark}`: {}", word(of));
+            writeln!(text, "- `{field}{mark}`: {}", word(of)).unwrap();
         }
     }
     text
