@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_is_away_is_waited_for_and_named() {
         let running = Tasks::for_test();
         let tasks = running.tasks();
@@ -82,7 +82,7 @@ mod tests {
         assert!(!tasks.ready_report().ready);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_waiting_does_not_mend_ends_it_at_once() {
         let running = Tasks::for_test();
         let tasks = running.tasks();
