@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::command::access::AccessCommand;
 use crate::command::adapter::AdapterCommand;
 use crate::command::auth::AuthCommand;
+use crate::command::registry::RegistryCommand;
 use crate::command::sentinel::SentinelCommand;
 use crate::command::server::ServerCommand;
 use crate::command::team::TeamCommand;
@@ -173,6 +174,9 @@ pub(crate) enum Command {
     /// Reach a governed server from an MCP client on this machine
     #[command(subcommand)]
     Adapter(Box<AdapterCommand>),
+    /// Bring images to the registry
+    #[command(subcommand)]
+    Registry(Box<RegistryCommand>),
     /// Teams and who is in them
     #[command(subcommand)]
     Team(Box<TeamCommand>),
@@ -182,6 +186,19 @@ pub(crate) enum Command {
     /// State of everything, one line a component; the same as `sentinel status`
     #[command(after_help = "Example:\n  mcp-runtime status --watch")]
     Status(crate::command::sentinel::status::StatusArgs),
+    /// Look for what commonly goes wrong, and say what to do about it; exit code 1 when something is
+    #[command(after_help = "Example:\n  mcp-runtime doctor")]
+    Doctor,
+    /// Print the reference of all commands as Markdown, or write manual pages
+    #[command(
+        hide = true,
+        after_help = "Examples:\n  mcp-runtime reference > docs/commands.md\n  mcp-runtime reference --man /usr/local/share/man/man1"
+    )]
+    Reference {
+        /// Folder to write manual pages into
+        #[arg(long, value_name = "FOLDER")]
+        man: Option<PathBuf>,
+    },
     /// Print a script that completes commands and options in your shell
     #[command(after_help = "Example:\n  mcp-runtime completion bash > /etc/bash_completion.d/mcp-runtime")]
     Completion {

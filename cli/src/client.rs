@@ -106,6 +106,11 @@ impl Client {
         &self.base
     }
 
+    /// What it presents, for those who log in elsewhere with it.
+    pub(crate) fn credential(&self) -> Option<String> {
+        self.key().map(|Key(text)| text)
+    }
+
     /// Whether it presents anything.
     pub(crate) fn has_credential(&self) -> bool {
         self.key().is_some()

@@ -5,6 +5,9 @@ pub(crate) mod adapter;
 pub(crate) mod auth;
 #[cfg(feature = "demo")]
 mod demo;
+pub(crate) mod doctor;
+pub(crate) mod reference;
+pub(crate) mod registry;
 pub(crate) mod sentinel;
 pub(crate) mod server;
 pub(crate) mod team;
@@ -23,10 +26,13 @@ pub(crate) fn run(cli: Cli) -> Result<Done, Fault> {
         #[cfg(feature = "standalone")]
         Command::Up(args) => up::run(*args),
         Command::Completion { shell } => completion(shell),
+        Command::Reference { man } => reference::run(man.as_deref()),
+        Command::Doctor => asking(async || doctor::run(&global).await),
         Command::Auth(command) => asking(async || auth::run(&global, *command).await),
         Command::Server(command) => asking(async || server::run(&global, *command).await),
         Command::Adapter(command) => adapter::run(&global, *command),
         Command::Access(command) => asking(async || access::run(&global, *command).await),
+        Command::Registry(command) => asking(async || registry::run(&global, *command).await),
         Command::Team(command) => asking(async || team::run(&Client::new(&global)?, global.form()?, *command).await),
         Command::Sentinel(command) => asking(async || sentinel::run(&Client::new(&global)?, global.form()?, *command).await),
         Command::Status(args) => asking(async || sentinel::status::run(&Client::new(&global)?, global.form()?, &args).await),

@@ -88,7 +88,12 @@ impl Bridge {
         };
         let outcome = tokio::select! {
             outcome = self.ask(&message, &mut waiting) => outcome,
-            () = given_up => return,
+            () = given_up => {
+                if !self.closing.is_cancelled() {
+                    return;
+                }
+                Err(Refusal::new(503, "stopping", "the adapter stopped before the server answered"))
+            }
         };
         if let Err(refusal) = outcome {
             for id in waiting {

@@ -10,17 +10,18 @@ use adapter::{Config, ProxyConfig, Session, Sessions, StdioConfig, Upstream, ses
 use clap::{Args, Subcommand, ValueEnum};
 use crds::word::TrustLevel;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use service_kit::Tasks;
 use service_kit::logs::LogStore;
 use service_kit::tasks::{Running, RunningOptions};
 use service_kit::telemetry::{self, LogFormat};
-use service_kit::Tasks;
 
 use crate::args::Global;
 use crate::client::Client;
 use crate::fault::{Exit, Fault};
 use crate::render::{self, Done};
 use crate::text;
-use source::{Given, Platform, Wish};
+use source::Given;
+pub(crate) use source::{Platform, Wish};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdapterCommand {
@@ -180,7 +181,7 @@ pub(crate) struct ProxyArgs {
 
 /// Levels of trust as options.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Trust {
+pub(crate) enum Trust {
     Low,
     Medium,
     High,

@@ -1,5 +1,7 @@
 //! `auth`: logging in, who one is, logging out, keys.
 
+mod oidc;
+
 use std::io::{BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
 
@@ -20,7 +22,7 @@ use crate::text;
 pub(crate) enum AuthCommand {
     /// Log in and remember it as a profile; on the machine of a standalone nothing but its address is needed
     #[command(
-        after_help = "Examples:\n  mcp-runtime auth login --api-url https://platform.example.com --email ada@example.com\n  mcp-runtime auth login --api-url https://platform.example.com --token-stdin < key"
+        after_help = "Examples:\n  mcp-runtime auth login --api-url https://platform.example.com --email ada@example.com\n  mcp-runtime auth login --api-url https://platform.example.com --token-stdin < key\n  mcp-runtime auth login --api-url https://platform.example.com --browser"
     )]
     Login(LoginArgs),
     /// Use another profile from now on
@@ -55,6 +57,15 @@ pub(crate) struct LoginArgs {
     /// File with a key or token to log in with
     #[arg(long, value_name = "FILE", conflicts_with_all = ["email", "token_stdin"])]
     token_file: Option<PathBuf>,
+    /// Log in with the platform's identity provider, in a browser on this machine
+    #[arg(long, conflicts_with_all = ["email", "token_file", "token_stdin"])]
+    browser: bool,
+    /// The same, but do not open the browser: the address to open is printed
+    #[arg(long, requires = "browser")]
+    no_open: bool,
+    /// Log in with the platform's identity provider, on another device
+    #[arg(long, conflicts_with_all = ["browser", "email", "token_file", "token_stdin"])]
+    device: bool,
     /// Read a key or token from standard input
     #[arg(long, conflicts_with = "email")]
     token_stdin: bool,
@@ -155,18 +166,24 @@ async fn login(global: &Global, args: LoginArgs) -> Result<Done, Fault> {
         if !args.skip_verify {
             introduce(&Client::at(&base, made.token.clone())?, &mut made).await?;
         }
+    } else if args.browser {
+        oidc::in_browser(&Client::at(&base, None)?, !args.no_open)
+            .await?
+            .keep(&mut made);
+    } else if args.device {
+        oidc::on_a_device(&Client::at(&base, None)?).await?.keep(&mut made);
     } else if let Some(email) = &args.email {
         password_login(&base, email, args.password_stdin, &mut made).await?;
     } else {
         match introduce(&Client::fresh_at(&base)?, &mut made).await {
             Ok(()) => {}
             Err(fault) if fault.exit == Exit::NotAllowed && std::io::stdin().is_terminal() => {
-                let email = ask_for("E-mail")?;
-                password_login(&base, &email, false, &mut made).await?;
+                ask_who(&base, &mut made).await?;
             }
             Err(fault) if fault.exit == Exit::NotAllowed => {
-                return Err(Fault::new(Exit::Usage, format!("{base} wants to know who you are"))
-                    .hint("give --email and --password-stdin, or --token-stdin; on a terminal you are asked"));
+                return Err(Fault::new(Exit::Usage, format!("{base} wants to know who you are")).hint(
+                    "give --email and --password-stdin, --token-stdin, --browser or --device; on a terminal you are asked",
+                ));
             }
             Err(fault) => return Err(fault),
         }
@@ -181,6 +198,17 @@ async fn login(global: &Global, args: LoginArgs) -> Result<Done, Fault> {
     profiles.write(&folder)?;
     render::document(global.form()?, &json!({ "profile": name, "api_url": base }), |_| said)?;
     Ok(Done::Well)
+}
+
+/// Asks the person at the terminal: the identity provider where there is one, else for a password.
+async fn ask_who(base: &str, made: &mut Profile) -> Result<(), Fault> {
+    let client = Client::at(base, None)?;
+    if oidc::Methods::of(&client).await.is_ok_and(|methods| methods.has_provider()) {
+        oidc::in_browser(&client, true).await?.keep(made);
+        return Ok(());
+    }
+    let email = ask_for("E-mail")?;
+    password_login(base, &email, false, made).await
 }
 
 async fn password_login(base: &str, email: &str, from_stdin: bool, made: &mut Profile) -> Result<(), Fault> {

@@ -1,9 +1,11 @@
 //! `server`: describing, checking, publishing, looking, retiring.
 
 mod build;
+mod call;
 mod connect;
 mod deploy;
 mod init;
+mod policy;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -61,6 +63,14 @@ pub(crate) enum ServerCommand {
         after_help = "Examples:\n  mcp-runtime server logs payments\n  mcp-runtime server logs payments --follow --grep error"
     )]
     Logs(LogsArgs),
+    /// Call a tool of a server, through its gateway and policy
+    #[command(
+        after_help = "Examples:\n  mcp-runtime server call payments list_invoices --arg status=open --arg limit=5\n  mcp-runtime server call payments refund_invoice --args '{\"id\":\"INV-1\"}' --trust high -o json"
+    )]
+    Call(call::CallArgs),
+    /// Look at a policy, explain and test it, and compare it with another
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Retire a server, with its grants and sessions
     #[command(after_help = "Example:\n  mcp-runtime server delete payments")]
     Delete(NameArgs),
@@ -141,18 +151,18 @@ pub(crate) struct GenerateArgs {
 
 /// A server as the API tells it; what this version does not know is kept for `-o json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Server {
-    pub(super) name: String,
-    pub(super) namespace: String,
-    pub(super) status: String,
-    pub(super) ready: bool,
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) status: String,
+    pub(crate) ready: bool,
     #[serde(default)]
-    pub(super) message: Option<String>,
-    pub(super) age: Timestamp,
-    pub(super) endpoint: String,
-    pub(super) generation: i64,
+    pub(crate) message: Option<String>,
+    pub(crate) age: Timestamp,
+    pub(crate) endpoint: String,
+    pub(crate) generation: i64,
     #[serde(flatten)]
-    pub(super) rest: serde_json::Map<String, Value>,
+    pub(crate) rest: serde_json::Map<String, Value>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -169,8 +179,13 @@ pub(crate) async fn run(global: &Global, command: ServerCommand) -> Result<Done,
     if let ServerCommand::Generate(args) = &command {
         return generate(global, args);
     }
+    if let ServerCommand::Policy(command) = command {
+        return policy::run(global, command).await;
+    }
     let output = global.form()?;
     match command {
+        ServerCommand::Policy(_) => Ok(Done::Well),
+        ServerCommand::Call(args) => call::run(Client::new(global)?, output, &args).await,
         ServerCommand::Generate(_) => Ok(Done::Well),
         ServerCommand::Init(args) => init::run(output, &args),
         ServerCommand::Validate(args) => validate::run(output, &args),
@@ -190,7 +205,7 @@ pub(crate) async fn run(global: &Global, command: ServerCommand) -> Result<Done,
             logs::show(&client, output, "server", args.lines.of_server(&name)).await
         }
         ServerCommand::Delete(args) => delete(&Client::new(global)?, output, &args).await,
-        ServerCommand::ConnectConfig(args) => connect::run(&Client::new(global)?, &args).await,
+        ServerCommand::ConnectConfig(args) => connect::run(global, &args).await,
     }
 }
 
@@ -206,6 +221,11 @@ async fn list(client: &Client, output: Output, args: &ListArgs) -> Result<Done, 
 struct Page {
     servers: Vec<Server>,
     next: Option<String>,
+}
+
+/// Every server that the caller may see.
+pub(crate) async fn all(client: &Client) -> Result<Vec<Server>, Fault> {
+    read(client, None, None).await
 }
 
 /// Every server that matches, page by page.

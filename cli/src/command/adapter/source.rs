@@ -21,17 +21,17 @@ const PATH: &str = "/api/v1/runtime/adapter/sessions";
 
 /// What is asked of the platform.
 #[derive(Debug)]
-pub(super) struct Wish {
-    pub(super) server: String,
-    pub(super) namespace: Option<String>,
-    pub(super) agent: String,
-    pub(super) trust: Option<TrustLevel>,
-    pub(super) ttl: Option<Duration>,
+pub(crate) struct Wish {
+    pub(crate) server: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) agent: String,
+    pub(crate) trust: Option<TrustLevel>,
+    pub(crate) ttl: Option<Duration>,
 }
 
 /// The platform, asked for one agent and server.
 #[derive(Debug)]
-pub(super) struct Platform {
+pub(crate) struct Platform {
     client: Client,
     wish: Wish,
 }
@@ -48,7 +48,7 @@ struct Usable {
 }
 
 impl Platform {
-    pub(super) fn new(client: Client, wish: Wish) -> Self {
+    pub(crate) fn new(client: Client, wish: Wish) -> Self {
         Self { client, wish }
     }
 

@@ -3,7 +3,8 @@
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{PlaceArgs, find};
+use super::{PlaceArgs, Server, find};
+use crate::args::Global;
 use crate::client::Client;
 use crate::fault::Fault;
 use crate::render::{self, Done};
@@ -53,10 +54,15 @@ impl Kind {
     }
 }
 
-pub(super) async fn run(client: &Client, args: &ConnectArgs) -> Result<Done, Fault> {
-    let server = find(client, &args.name, &args.place).await?;
-    let agent = args.agent.as_deref().unwrap_or(args.client.agent());
-    let words = [
+/// The program and its words. Clients with windows know no `PATH` of a shell, so the program is named in full; where the login is chosen
+/// by an option, the client's copy chooses it too.
+fn command_line(global: &Global, server: &Server, agent: &str) -> (String, Vec<String>) {
+    let program = std::env::current_exe().map_or_else(|_| "mcp-runtime".to_owned(), |path| path.display().to_string());
+    let mut words: Vec<String> = Vec::new();
+    for (option, value) in [("--profile", &global.profile), ("--api-url", &global.api_url)] {
+        words.extend(value.iter().flat_map(|value| [option.to_owned(), value.clone()]));
+    }
+    let rest = [
         "adapter",
         "stdio",
         "--server",
@@ -67,6 +73,14 @@ pub(super) async fn run(client: &Client, args: &ConnectArgs) -> Result<Done, Fau
         agent,
         "--auto-refresh",
     ];
+    words.extend(rest.map(str::to_owned));
+    (program, words)
+}
+
+pub(super) async fn run(global: &Global, args: &ConnectArgs) -> Result<Done, Fault> {
+    let server = find(&Client::new(global)?, &args.name, &args.place).await?;
+    let agent = args.agent.as_deref().unwrap_or(args.client.agent());
+    let (program, words) = command_line(global, &server, agent);
     let entry = match (args.direct, args.client) {
         (true, Kind::Codex) => {
             return render::line(&format!("[mcp_servers.{}]\nurl = {:?}", server.name, server.endpoint)).map(|()| Done::Well);
@@ -74,15 +88,15 @@ pub(super) async fn run(client: &Client, args: &ConnectArgs) -> Result<Done, Fau
         (false, Kind::Codex) => {
             let list: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
             let text = format!(
-                "[mcp_servers.{}]\ncommand = \"mcp-runtime\"\nargs = [{}]",
+                "[mcp_servers.{}]\ncommand = {program:?}\nargs = [{}]",
                 server.name,
                 list.join(", ")
             );
             return render::line(&text).map(|()| Done::Well);
         }
         (true, _) => json!({ "type": "http", "url": server.endpoint }),
-        (false, Kind::Vscode) => json!({ "type": "stdio", "command": "mcp-runtime", "args": words }),
-        (false, _) => json!({ "command": "mcp-runtime", "args": words }),
+        (false, Kind::Vscode) => json!({ "type": "stdio", "command": program, "args": words }),
+        (false, _) => json!({ "command": program, "args": words }),
     };
     let list = if args.client == Kind::Vscode {
         "servers"
