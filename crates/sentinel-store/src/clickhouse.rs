@@ -32,7 +32,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 pub use args::{PasswordError, SqlAccountArgs, StoreArgs};
-pub use config::{Account, Config, Password, Placement};
+pub use config::{Account, Config, CountsFrom, Password, Placement};
 pub use schema::{MIGRATIONS, Migration, MigrationError, Planned, apply, plan, render};
 
 use crate::query::{EventQuery, ExportQuery, SeriesQuery, SqlAnswer, SqlQuery, ToolsQuery, UsageQuery, ValuesQuery, Watermark};

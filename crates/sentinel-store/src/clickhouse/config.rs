@@ -47,6 +47,16 @@ pub enum Placement {
     },
 }
 
+/// What counts are made from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CountsFrom {
+    /// From rollups where these have all that a question touches, from events otherwise.
+    #[default]
+    Rollups,
+    /// From events alone: slower, and the same. For comparing the two.
+    Events,
+}
+
 /// Settings of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -72,6 +82,8 @@ pub struct Config {
     pub query_time_max: Duration,
     /// Most memory of one typed question on the server.
     pub query_memory_bytes_max: u64,
+    /// What counts are made from.
+    pub counts_from: CountsFrom,
     /// Events older than this are removed; absent keeps them.
     pub retention: Option<Duration>,
     /// Hourly rollups older than this are removed; absent keeps them. Daily ones are kept for ever.
@@ -94,6 +106,7 @@ impl Config {
             insert_time_max: Duration::from_mins(1),
             query_time_max: Duration::from_secs(30),
             query_memory_bytes_max: 2 << 30,
+            counts_from: CountsFrom::Rollups,
             retention: None,
             hourly_retention: None,
             id_window: Duration::from_hours(7 * 24),

@@ -10,6 +10,7 @@ use clickhouse::native::Block;
 use domain::Timestamp;
 use domain::analytics::Served;
 
+use super::config::CountsFrom;
 use super::link::{Fault, Link, column, quoted};
 use super::terms::{Part, conditions, is_text, second, time, times};
 use crate::QueryError;
@@ -155,7 +156,7 @@ pub(super) fn coarser(one: Served, other: Served) -> Served {
 
 /// The statement that counts; `None` for an empty window.
 fn statement(link: &Link, terms: &Terms, grouping: &Grouping, limit: Option<u32>) -> (Option<String>, Served) {
-    let rollup = Rollup::of(terms, grouping);
+    let rollup = Rollup::of(terms, grouping).filter(|_| link.config.counts_from == CountsFrom::Rollups);
     let cut = cut(terms, grouping, rollup);
     let served = cut.iter().fold(Served::Raw, |served, (part, _)| coarser(served, *part));
     let rollup = rollup.unwrap_or(Rollup::Calls);
