@@ -33,6 +33,12 @@ pub enum OperationError {
 /// How the system is.
 pub trait Status: Debug + Send + Sync + 'static {
     fn system_status(&self) -> BoxFuture<'_, Result<SystemStatus, OperationError>>;
+
+    /// Restarts a component, and waits until it is ready again. Where nobody here can, the text says who can.
+    fn restart(&self, component: &str) -> BoxFuture<'_, Result<(), OperationError>> {
+        let text = format!("`{component}` is not restarted from here: it is part of a process that somebody else started");
+        Box::pin(std::future::ready(Err(OperationError::Conflict(text))))
+    }
 }
 
 /// Which run of the system a log is of.

@@ -174,10 +174,7 @@ fn local_callers_may_be_let_look_and_no_more() {
     let reading = access(OpenLoopback::Reading);
     let headers = HeaderMap::from_iter([(header::HOST, "localhost".parse().unwrap())]);
     let peer = Some(LOCAL.parse().unwrap());
-    let credentials = Credentials {
-        headers: &headers,
-        peer,
-    };
+    let credentials = Credentials { headers: &headers, peer };
     let caller = reading.decide(credentials).unwrap();
     assert!(caller.admin && caller.scope == Scope::All);
     assert_eq!((caller.has(Right::Read), caller.has(Right::Write)), (true, false));

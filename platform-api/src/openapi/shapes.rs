@@ -86,7 +86,8 @@ const SHAPES: &[(&str, &str)] = &[
     ),
     (
         "Summary",
-        "total_events:int active_servers:int active_grants:int|null active_sessions:int active_humans:int active_agents:int \
+        "total_events:int active_servers:int published_servers:int|null active_grants:int|null open_sessions:int|null \
+         active_sessions:int active_humans:int active_agents:int \
          latest_source:text last_event_type:text last_event_time?:time since:time until:time calls:CallCounts error_rate:num \
          deny_rate:num +Horizon",
     ),
@@ -94,6 +95,8 @@ const SHAPES: &[(&str, &str)] = &[
         "ComponentRow",
         "key:text display:text namespace:text kind:text resource:text status:text ready:flag message?:text address?:text",
     ),
+    ("Restart", "component?:text all?:flag"),
+    ("Restarted", "success:flag restarted:[text]"),
     ("Components", "components:[ComponentRow] as_of:time"),
     (
         "ComponentStatus",

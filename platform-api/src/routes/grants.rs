@@ -17,7 +17,7 @@ use service_kit::problem::{JsonBody, PathParams};
 use super::Call;
 use super::adapter;
 use super::auth::unfit;
-use super::objects::{administers, expected, find, is_dry, not_yours, page, pretended};
+use super::objects::{administers, expected, find, is_dry, not_yours, page, pretended, server_of};
 use super::servers::spec_of;
 use crate::access::Standing;
 use crate::api::{Api, json};
@@ -26,15 +26,6 @@ use crate::control::Control;
 use crate::objects::{AuditFact, Object, ObjectKind, Write};
 use apply::apply;
 use view::{View, shown, view};
-
-/// The server an object is about: its own namespace, and the name.
-fn server_of(object: &Object) -> &str {
-    object
-        .spec
-        .pointer("/serverRef/name")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
 
 /// The server of an object, when the caller administers it.
 async fn administered(control: &Control, call: &Call, namespace: &str, server: &str) -> Result<Object, Problem> {

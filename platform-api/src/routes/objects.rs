@@ -4,10 +4,13 @@ use axum::response::{IntoResponse as _, Response};
 use domain::Timestamp;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use serde_json::Value;
 use service_kit::Problem;
 
 use super::Call;
+use super::grants::view::phase;
 use crate::access::{Caller, Standing};
+use crate::api::Api;
 use crate::control::Control;
 use crate::objects::manifests::every;
 use crate::objects::{Expected, Object, ObjectKind, Query};
@@ -166,4 +169,50 @@ pub(super) fn pretended(write: crate::objects::Write, before: Option<Object>) ->
 /// Every object of a kind that the caller may see.
 pub(super) async fn all(control: &Control, call: &Call, kind: ObjectKind) -> Result<Vec<Object>, Problem> {
     Ok(every(control.objects(), kind, call.caller.visible_namespaces()).await?)
+}
+
+/// How many objects of each kind the caller may see, that are in force.
+pub(super) struct Counts {
+    pub(super) servers: usize,
+    pub(super) grants: usize,
+    pub(super) sessions: usize,
+}
+
+/// `None` where this service has no objects. A namespace or server that the request is confined to confines these too.
+pub(super) async fn counts(api: &Api, call: &Call) -> Result<Option<Counts>, Problem> {
+    let Ok(control) = api.control() else { return Ok(None) };
+    let asked = |name: &str, value: &str| {
+        let mut wanted = call.params.values(name).peekable();
+        wanted.peek().is_none() || wanted.any(|wanted| wanted == value)
+    };
+    let count = async |kind: ObjectKind| -> Result<usize, Problem> {
+        let objects = all(control, call, kind).await?;
+        let in_force = objects.iter().filter(|object| {
+            let server = match kind {
+                ObjectKind::Server => &object.name,
+                ObjectKind::Grant | ObjectKind::Session => server_of(object),
+            };
+            asked("namespace", &object.namespace)
+                && asked("server", server)
+                && object
+                    .spec
+                    .as_object()
+                    .is_some_and(|spec| phase(spec, control.now()) == "Active")
+        });
+        Ok(in_force.count())
+    };
+    Ok(Some(Counts {
+        servers: count(ObjectKind::Server).await?,
+        grants: count(ObjectKind::Grant).await?,
+        sessions: count(ObjectKind::Session).await?,
+    }))
+}
+
+/// The server a grant or session is about: its own namespace, and the name.
+pub(super) fn server_of(object: &Object) -> &str {
+    object
+        .spec
+        .pointer("/serverRef/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }

@@ -249,7 +249,7 @@ fn told(refused: Admission) -> Problem {
             .with_hint("have the address verified there, and log in again"),
         Admission::HasPassword(email) => Problem::conflict(format!("there is an account for `{email}` with a password"))
             .with_code("account_exists")
-            .with_hint("log in with the password once, and link the two: mcp-runtime auth link"),
+            .with_hint("log in with the password once, and send the same to `POST /api/v1/auth/oidc/link`"),
         Admission::NotInvited(email) => Problem::forbidden(format!("nobody has invited `{email}`"))
             .with_code("invitation_needed")
             .with_hint("ask an administrator for an invitation, and send its secret as `invitation`"),

@@ -29,7 +29,7 @@ const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"mcp-runti
 async fn caller(control: &Control, visitor: &Visitor, headers: &HeaderMap) -> Result<Caller, Problem> {
     let refused = || {
         Problem::unauthorized("the registry needs a name and a password")
-            .with_hint("make one with `mcp-runtime registry credential create NAME`, or use your e-mail address and a user key")
+            .with_hint("use your e-mail address and a key: mcp-runtime auth key create NAME --right pull --right push")
     };
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let (kind, given) = given.and_then(|given| given.split_once(' ')).ok_or_else(refused)?;

@@ -16,6 +16,7 @@ use service_kit::problem::{JsonBody, PathParams, RawBody};
 
 use super::Call;
 use crate::api::{Api, json};
+use crate::audit::Topic;
 use crate::operations::KeySpec;
 
 /// Longest note of a key, in bytes.
@@ -72,6 +73,59 @@ pub(super) async fn components(State(api): State<Api>) -> Result<Response, Probl
     Ok(json(Components {
         components: status.components.iter().map(ComponentRow::of).collect(),
         as_of: status.as_of,
+    }))
+}
+
+/// The component that answers. It is restarted last, and never while another one is not well.
+const OWN: &str = "platform-api";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Restart {
+    component: Option<String>,
+    #[serde(default)]
+    all: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Restarted {
+    success: bool,
+    restarted: Vec<String>,
+}
+
+/// Restarts one component, or all in turn. Each must be ready before the next one: a fault stops the round.
+pub(super) async fn restart(
+    State(api): State<Api>,
+    Extension(call): Extension<Call>,
+    JsonBody(wish): JsonBody<Restart>,
+) -> Result<Response, Problem> {
+    let status = api.operate(api.0.operations.system_status()).await?;
+    let mut known: Vec<String> = status.components.into_iter().map(|component| component.key).collect();
+    known.sort_by_key(|key| key == OWN);
+    let wanted = match (wish.component, wish.all) {
+        (Some(component), false) if known.contains(&component) => vec![component],
+        (Some(component), false) => {
+            return Err(unfit(format!(
+                "there is no component `{component}`; there are {}",
+                known.join(", ")
+            )));
+        }
+        (None, true) => known,
+        _ => return Err(unfit("name a `component`, or say `\"all\": true`".to_owned())),
+    };
+    let mut restarted = Vec::new();
+    for component in wanted {
+        api.operate(api.0.operations.restart(&component)).await?;
+        tracing::info!(component, caller = call.caller.name, "component restarted");
+        if let Ok(control) = api.control() {
+            let fact = call.fact(Topic::Audit, "component_restart", format!("component/{component}"));
+            control.commit(control.database().write().await?, fact).await?;
+        }
+        restarted.push(component);
+    }
+    Ok(json(Restarted {
+        success: true,
+        restarted,
     }))
 }
 

@@ -315,6 +315,7 @@ routes! {
     Get "/api/v1/dashboard/summary" Caller "The figures of the first page" [WINDOW] All, Body::None => Answer::Json("Summary"), get usage::summary;
     Get "/api/v1/runtime/server-events" Caller "The newest events of one server" [WINDOW, SERVER_EVENTS] All, Body::None => Answer::Json("ServerEvents"), get events::of_server;
     Get "/api/v1/runtime/components" Admin "The parts of the system" [] None, Body::None => Answer::Json("Components"), get system::components;
+    Post "/api/v1/runtime/actions/restart" Admin "Restart one component, or all in turn, each after the one before is ready" [] None, Body::Json("Restart") => Answer::Json("Restarted"), post system::restart;
     Get "/api/v1/sentinel/status" Admin "How the whole system is" [] None, Body::None => Answer::Json("SystemStatus"), get system::status;
     Get "/api/v1/sentinel/alerts" Admin "The alert rules and how each stands" [] None, Body::None => Answer::Json("AlertsReport"), get system::alerts;
     Get "/api/v1/sentinel/logs/{component}" Admin "The log of one component" [LOGS] None, Body::None => Answer::Logs, get follow::logs;

@@ -179,8 +179,11 @@ struct Summary {
     /// Over all time, or over the window when one is asked for.
     total_events: u64,
     active_servers: u64,
-    /// Not known to a store of events: `null` until governance objects are served here.
-    active_grants: Option<u64>,
+    /// Servers, grants that are switched on, and sessions that are neither over nor revoked, as far as the caller may see them; `null`
+    /// where this service has no objects.
+    published_servers: Option<usize>,
+    active_grants: Option<usize>,
+    open_sessions: Option<usize>,
     active_sessions: u64,
     active_humans: u64,
     active_agents: u64,
@@ -219,11 +222,14 @@ pub(super) async fn summary(State(api): State<Api>, Extension(call): Extension<C
     };
     let report = api.ask(api.0.reader.usage(usage)).await?;
     let totals = report.totals;
+    let objects = super::objects::counts(&api, &call).await?;
     let text = |of: fn(&StoredEvent) -> &str| newest.as_ref().map(of).unwrap_or_default().to_owned();
     Ok(json(Summary {
         total_events,
         active_servers: totals.unique_servers,
-        active_grants: None,
+        published_servers: objects.as_ref().map(|counts| counts.servers),
+        active_grants: objects.as_ref().map(|counts| counts.grants),
+        open_sessions: objects.as_ref().map(|counts| counts.sessions),
         active_sessions: totals.unique_sessions,
         active_humans: totals.unique_humans,
         active_agents: totals.unique_agents,

@@ -93,6 +93,12 @@ const ROWS: &[(&str, &str, &str, [u16; 4])] = &[
         [401, 200, 403, 403],
     ),
     (
+        "POST /api/v1/runtime/actions/restart",
+        "/api/v1/runtime/actions/restart",
+        r#"{"component":"ingest"}"#,
+        [401, 200, 403, 403],
+    ),
+    (
         "GET /api/v1/sentinel/status",
         "/api/v1/sentinel/status",
         "",

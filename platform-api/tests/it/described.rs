@@ -174,6 +174,7 @@ async fn bodies_are_as_described() {
         };
         let body = match (method, uri.as_str()) {
             (_, "/api/v1/query") => r#"{"sql":"select 1"}"#,
+            (_, "/api/v1/runtime/actions/restart") => r#"{"component":"ingest"}"#,
             ("POST", "/api/v1/sentinel/keys") => r#"{"namespace":"acme","server":"a","expires_in":"1d"}"#,
             _ => "",
         };

@@ -363,6 +363,10 @@ impl Status for System {
             },
         )
     }
+
+    fn restart(&self, component: &str) -> BoxFuture<'_, Result<(), OperationError>> {
+        known(component == "ingest", ())
+    }
 }
 
 impl Logs for System {
