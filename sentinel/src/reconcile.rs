@@ -151,6 +151,7 @@ pub(crate) async fn start(settings: Settings, objects: Arc<EmbeddedObjects>, tas
         manifests: crds::Manifests::default(),
         seen: Vec::new(),
         kept: Kept::default(),
+        read: 0,
         wishes: Wishes::default(),
         units: BTreeMap::new(),
         routed: Vec::new(),
@@ -194,6 +195,8 @@ struct Reconciler {
     /// What the manifests folder looked like when it was read.
     seen: Vec<(PathBuf, Option<SystemTime>, u64)>,
     kept: Kept,
+    /// The last write that is surely among what is kept.
+    read: i64,
     wishes: Wishes,
     units: BTreeMap<Key, Unit>,
     /// Servers that have a route, and where it leads.
@@ -238,12 +241,14 @@ impl Reconciler {
 
     async fn read_objects(&mut self) -> Result<(), ObjectError> {
         let objects = &*self.objects;
+        // Taken before: what is written while we read may be missing.
+        let revision = *objects.changes().borrow();
         let kept = Kept {
             servers: every(objects, ObjectKind::Server, None).await?,
             grants: every(objects, ObjectKind::Grant, None).await?,
             sessions: every(objects, ObjectKind::Session, None).await?,
         };
-        self.kept = kept;
+        (self.kept, self.read) = (kept, revision);
         Ok(())
     }
 
@@ -288,6 +293,7 @@ impl Reconciler {
         self.wishes = wishes;
         self.routed.clear();
         self.show();
+        self.objects.note_in_force(self.read);
     }
 
     /// Each fault is told once, and again when it comes back.

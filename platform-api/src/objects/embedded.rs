@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use domain::Timestamp;
 use futures::future::BoxFuture;
@@ -15,6 +16,9 @@ use crate::audit;
 use crate::database::{Database, DatabaseError, Transaction, time};
 use crate::identity::fresh_id;
 
+/// Longest wait for a write to be in force. Whoever follows them takes milliseconds.
+const IN_FORCE_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// Objects in rows of a [`Database`].
 ///
 /// What is (as against what is wanted) is kept in memory: the one process that runs the servers tells it again after every start.
@@ -22,6 +26,8 @@ use crate::identity::fresh_id;
 pub struct EmbeddedObjects {
     database: Database,
     revision: watch::Sender<i64>,
+    /// The last write that whoever follows them has put in force; absent while nobody does.
+    in_force: watch::Sender<Option<i64>>,
     statuses: Mutex<HashMap<String, Value>>,
 }
 
@@ -34,8 +40,25 @@ impl EmbeddedObjects {
         Ok(Self {
             database,
             revision,
+            in_force: watch::Sender::new(None),
             statuses: Mutex::default(),
         })
+    }
+
+    /// Notes that everything written up to a revision is in force. From the first time on, writes return only when they are: what was
+    /// granted works with the next call, and what was revoked does not.
+    pub fn note_in_force(&self, revision: i64) {
+        self.in_force.send_replace(Some(revision));
+    }
+
+    /// Tells of a write, and waits until it is in force. One that is late is kept all the same.
+    async fn written(&self, revision: i64) {
+        self.revision.send_replace(revision);
+        let mut in_force = self.in_force.subscribe();
+        let reached = in_force.wait_for(|reached| reached.is_none_or(|reached| reached >= revision));
+        if tokio::time::timeout(IN_FORCE_WAIT_MAX, reached).await.is_err() {
+            tracing::warn!(revision, "a change is kept, but not in force yet");
+        }
     }
 
     /// Notes how an object is doing. Those that are gone are forgotten with their next removal.
@@ -116,7 +139,7 @@ impl EmbeddedObjects {
         keep(&mut transaction, &after).await?;
         audit::record(&mut transaction, fact.0, write.now).await?;
         transaction.commit().await.map_err(DatabaseError::Query)?;
-        self.revision.send_replace(revision);
+        self.written(revision).await;
         Ok(self.with_status(after))
     }
 
@@ -130,7 +153,7 @@ impl EmbeddedObjects {
             .map_err(DatabaseError::Query)?;
         for row in &rows {
             let other = object(row)?;
-            if other.uid == target.uid || depends(&other, &target) {
+            if other.uid == target.uid || other.depends_on(&target) {
                 gone.push(other);
             }
         }
@@ -152,25 +175,13 @@ impl EmbeddedObjects {
         let revision = next_revision(&mut transaction).await?;
         audit::record(&mut transaction, fact.0, now).await?;
         transaction.commit().await.map_err(DatabaseError::Query)?;
-        self.revision.send_replace(revision);
+        self.written(revision).await;
         let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
         for object in &gone {
             statuses.remove(&object.uid);
         }
         Ok(gone)
     }
-}
-
-/// Whether an object only makes sense with a server.
-fn depends(object: &Object, server: &Object) -> bool {
-    server.kind == ObjectKind::Server
-        && object.kind != ObjectKind::Server
-        && object.spec.pointer("/serverRef/name").and_then(Value::as_str) == Some(&server.name)
-        && object
-            .spec
-            .pointer("/serverRef/namespace")
-            .and_then(Value::as_str)
-            .is_none_or(|namespace| namespace.is_empty() || namespace == server.namespace)
 }
 
 async fn locked(transaction: &mut Transaction, write: &Write) -> Result<Option<Object>, DatabaseError> {
