@@ -12,6 +12,8 @@ mod cli;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod getting_started;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod kill;

@@ -281,14 +281,14 @@ fn eras(ledger: &Value, requests: &[&Value], faults: &mut Vec<String>) {
 }
 
 /// An MCP server as a process; it ends when its standard input closes.
-struct Upstream {
+pub(crate) struct Upstream {
     _child: Child,
     _input: ChildStdin,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Upstream {
-    async fn start(program: &Path, args: &[&str]) -> Self {
+    pub(crate) async fn start(program: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(program);
         command
             .args(args)

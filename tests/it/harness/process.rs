@@ -129,6 +129,8 @@ impl Launch {
             .clone_into(&mut standalone.url);
         let key = std::fs::read_to_string(self.data.join("ingest.key")).expect("an ingest key in the data folder");
         key.trim().clone_into(&mut standalone.key);
+        let key = std::fs::read_to_string(self.data.join("owner.key")).expect("the owner's key in the data folder");
+        key.trim().clone_into(&mut standalone.owner_key);
         standalone
     }
 
@@ -178,6 +180,7 @@ impl Launch {
             pid,
             url: String::new(),
             key: String::new(),
+            owner_key: String::new(),
             http,
             log,
             home: self.home.clone(),
@@ -257,6 +260,8 @@ pub(crate) struct Standalone {
     pub(crate) url: String,
     /// Ingest key of the default namespace.
     pub(crate) key: String,
+    /// Key of whoever owns the data folder.
+    owner_key: String,
     pub(crate) http: reqwest::Client,
     log: PathBuf,
     home: PathBuf,
@@ -278,8 +283,14 @@ impl Standalone {
             .unwrap_or_else(|error| panic!("the answer broke off: {error:?}"))
     }
 
+    /// A request; those to the API come from the owner of the data folder.
     pub(crate) fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url))
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        if path.starts_with("/api/") {
+            request.bearer_auth(&self.owner_key)
+        } else {
+            request
+        }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
