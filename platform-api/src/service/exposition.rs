@@ -73,15 +73,12 @@ impl Exposition {
 
 /// Name, labels and value of a line.
 fn sample(line: &str) -> Option<(&str, &str, f64)> {
-    let (name, labels, rest) = match line.split_once('{') {
-        Some((name, rest)) => {
-            let (labels, rest) = rest.rsplit_once('}')?;
-            (name, labels, rest)
-        }
-        None => {
-            let (name, rest) = line.split_once(' ')?;
-            (name, "", rest)
-        }
+    let (name, labels, rest) = if let Some((name, rest)) = line.split_once('{') {
+        let (labels, rest) = rest.rsplit_once('}')?;
+        (name, labels, rest)
+    } else {
+        let (name, rest) = line.split_once(' ')?;
+        (name, "", rest)
     };
     let value = rest.split_ascii_whitespace().next()?.parse().ok()?;
     Some((name, labels, value))

@@ -1,6 +1,7 @@
 //! What operators see of a cluster: each part as it tells of itself, the brokers, the store.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,7 +179,8 @@ fn queue_status<E: std::error::Error + 'static>(queue: &Result<QueueReport, E>, 
                 queue.records_waiting()
             );
             if behind > 0 {
-                detail.push_str(&format!("; {behind} partition(s) miss a replica or a leader"));
+                // Writing to a string cannot fail.
+                let _infallible = write!(detail, "; {behind} partition(s) miss a replica or a leader");
             }
             (state, detail)
         }

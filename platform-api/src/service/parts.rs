@@ -1,5 +1,6 @@
 //! The other parts of the system, asked on their admin pages: all processes behind a name, at the same time.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -164,7 +165,8 @@ fn summed_up(part: &Part, known: usize, processes: &[Process]) -> Said {
     let well = processes.iter().filter(|process| process.waits_for.is_empty()).count();
     let mut detail = format!("{well} of {known} process(es) ready");
     for process in processes.iter().filter(|process| !process.waits_for.is_empty()) {
-        detail.push_str(&format!("; {}: {}", process.address, process.waits_for.join(", ")));
+        // Writing to a string cannot fail.
+        let _infallible = write!(detail, "; {}: {}", process.address, process.waits_for.join(", "));
     }
     if known == 0 {
         detail = format!("nothing is found at {}", part.host);

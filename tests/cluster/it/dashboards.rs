@@ -58,9 +58,10 @@ fn replaced(text: &str, name: &str, with: impl Fn(&str) -> String) -> String {
             (depth == 0).then_some(at)
         });
         let end = end.unwrap_or_else(|| panic!("{name} is not closed in {text}"));
+        let (argument, behind) = after.split_at(end);
         done.push_str(before);
-        done.push_str(&with(&after[1..end]));
-        rest = &after[end + 1..];
+        done.push_str(&with(argument.strip_prefix('(').unwrap_or(argument)));
+        rest = behind.strip_prefix(')').unwrap_or(behind);
     }
     done + rest
 }

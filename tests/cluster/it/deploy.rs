@@ -49,6 +49,24 @@ async fn options(program: &str) -> BTreeSet<String> {
     names
 }
 
+/// The one container of a pod, neither of which may do more than it must.
+fn confined<'a>(name: &Value, pod: &'a Value) -> &'a Value {
+    assert_eq!(pod["automountServiceAccountToken"], false, "{name}");
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+    let [container] = list(pod, "/containers") else {
+        panic!("{name} has not one container")
+    };
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{name}");
+    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false, "{name}");
+    assert_eq!(list(container, "/securityContext/capabilities/drop"), ["ALL"], "{name}");
+    assert!(
+        container.pointer("/resources/limits/memory").is_some(),
+        "{name} has no bound of memory"
+    );
+    container
+}
+
 /// The program of an image.
 fn program_of(image: &str) -> Option<&str> {
     let image = image.strip_prefix("mcp-runtime/")?;
@@ -74,19 +92,7 @@ async fn manifests_confine_probe_and_configure_what_the_programs_are() {
     assert_eq!(workloads.len(), 4);
     for workload in workloads {
         let (name, pod) = (&workload["metadata"]["name"], &workload["spec"]["template"]["spec"]);
-        assert_eq!(pod["automountServiceAccountToken"], false, "{name}");
-        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
-        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{name}");
-        let [container] = list(pod, "/containers") else {
-            panic!("{name} has not one container")
-        };
-        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{name}");
-        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false, "{name}");
-        assert_eq!(list(container, "/securityContext/capabilities/drop"), ["ALL"], "{name}");
-        assert!(
-            container.pointer("/resources/limits/memory").is_some(),
-            "{name} has no bound of memory"
-        );
+        let container = confined(name, pod);
         let command = container
             .pointer("/command/0")
             .and_then(Value::as_str)
@@ -129,8 +135,8 @@ async fn manifests_confine_probe_and_configure_what_the_programs_are() {
                 assert!(ports.contains(&&port["targetPort"]), "{name}: {port}");
             }
         }
-        let confined = |policy: &&&Value| &policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == label;
-        assert_eq!(of_kind("NetworkPolicy").iter().filter(confined).count(), 1, "{name}");
+        let reached = |policy: &&&Value| &policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == label;
+        assert_eq!(of_kind("NetworkPolicy").iter().filter(reached).count(), 1, "{name}");
     }
 }
 

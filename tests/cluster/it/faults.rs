@@ -7,6 +7,8 @@
 //!
 //! `CLUSTER_FAULT_RUNS` asks for more runs, `CLUSTER_FAULT_SEED` begins with another seed.
 
+use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -45,6 +47,28 @@ enum Fault {
     Network(Network),
 }
 
+impl Fault {
+    const KINDS: [&str; 6] = [
+        "ingest killed",
+        "processor killed",
+        "processor stopped",
+        "processor paused",
+        "processor added",
+        "network to the database changed",
+    ];
+
+    fn kind(self) -> &'static str {
+        Self::KINDS[match self {
+            Self::KillIngest => 0,
+            Self::KillProcessor => 1,
+            Self::StopProcessor => 2,
+            Self::PauseProcessor => 3,
+            Self::AddProcessor => 4,
+            Self::Network(_) => 5,
+        }]
+    }
+}
+
 /// One installation under faults.
 struct Run {
     seed: u64,
@@ -62,25 +86,42 @@ async fn no_fault_changes_a_count() {
     let number = |name: &str, usual: u64| setting(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
     let (runs, first) = (number("CLUSTER_FAULT_RUNS", RUNS), number("CLUSTER_FAULT_SEED", 0));
     let seeds: Vec<u64> = (first..first + runs).collect();
+    let mut happened = BTreeMap::<&str, u64>::new();
     for seeds in seeds.chunks(RUNS_AT_ONCE) {
-        round(&backends, seeds).await;
+        for (what, count) in round(&backends, seeds).await {
+            *happened.entry(what).or_default() += count;
+        }
     }
+    // Past the capture of test output, so that whoever reads the run sees it.
+    let _closed = writeln!(std::io::stderr(), "{runs} runs from seed {first}: {happened:?}");
+    let kinds = Fault::KINDS
+        .iter()
+        .chain(["answers lost", "database killed", "broker killed", "brokers cut off"].iter());
+    let never: Vec<&&str> = kinds.filter(|kind| !happened.contains_key(**kind)).collect();
+    assert!(runs < RUNS || never.is_empty(), "{never:?} never happened");
 }
 
-async fn round(backends: &Arc<Backends>, seeds: &[u64]) {
+/// Gives what happened, and how often.
+async fn round(backends: &Arc<Backends>, seeds: &[u64]) -> Vec<(&'static str, u64)> {
     let mut runs = join_all(seeds.iter().map(|seed| Run::start(backends, *seed))).await;
     let (taken, all) = (AtomicU64::new(0), seeds.len() as u64 * BATCHES);
     let sending = join_all(runs.iter_mut().map(|run| run.send_amid_faults(&taken)));
-    tokio::join!(sending, shared_faults(backends, seeds[0], &taken, all));
+    let (_, mut happened) = tokio::join!(sending, shared_faults(backends, seeds[0], &taken, all));
     for run in &mut runs {
         run.heal();
     }
     join_all(runs.iter().map(Run::check)).await;
+    for run in &runs {
+        happened.extend(run.happened.iter().map(|(_, fault)| (fault.kind(), 1)));
+        happened.extend(Some(("answers lost", run.installation.network.lost())).filter(|(_, lost)| *lost > 0));
+    }
     join_all(runs.into_iter().map(|run| run.installation.end())).await;
+    happened
 }
 
 /// What happens to the broker and the database, at a quarter, a half and three quarters of a round.
-async fn shared_faults(backends: &Backends, seed: u64, taken: &AtomicU64, all: u64) {
+async fn shared_faults(backends: &Backends, seed: u64, taken: &AtomicU64, all: u64) -> Vec<(&'static str, u64)> {
+    let mut happened = Vec::new();
     let mut random = SmallRng::seed_from_u64(seed ^ 0xFA17);
     for quarter in 1..4 {
         until("batches are taken", async || {
@@ -92,20 +133,28 @@ async fn shared_faults(backends: &Backends, seed: u64, taken: &AtomicU64, all: u
         .await;
         let network = [Network::Cut, Network::Stalled, Network::Losing(10)][random.random_range(0..3)];
         match quarter {
-            1 if backends.engine.is_ours() => tokio::task::block_in_place(|| backends.engine.restart()),
+            1 if backends.engine.is_ours() => {
+                happened.push(("database killed", 1));
+                tokio::task::block_in_place(|| backends.engine.restart());
+            }
             2 => {
+                happened.push(("brokers cut off", 1));
                 backends.network.set(network);
                 // How long the network is away is the fault itself; nothing is waited for.
                 tokio::time::sleep(Duration::from_millis(random.random_range(200..1_500))).await;
                 backends.network.set(Network::Well);
             }
-            3 => tokio::task::block_in_place(|| {
-                backends.kafka.kill(1);
-                backends.kafka.restart(1);
-            }),
+            3 => {
+                happened.push(("broker killed", 1));
+                tokio::task::block_in_place(|| {
+                    backends.kafka.kill(1);
+                    backends.kafka.restart(1);
+                });
+            }
             _ => {}
         }
     }
+    happened
 }
 
 impl Run {

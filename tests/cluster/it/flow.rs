@@ -66,6 +66,33 @@ async fn events_go_from_a_sender_to_the_answers_of_the_api() {
     installation.end().await;
 }
 
+/// The engine of the tests has ClickHouse's Kafka tables, but not the threads that read for them. So each record is read here, and
+/// given as it is to the same parser, with the setting that such a table makes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clickhouse_reads_the_records_of_the_topic_as_json_each_row() {
+    let Some(backends) = Backends::shared().await else { return };
+    let installation = Installation::start(&backends, 5).await;
+    installation.ingest.ready().await;
+    let (mut random, mut ledger) = (SmallRng::seed_from_u64(5), Ledger::new());
+    for _ in 0..5 {
+        let batch = batch(&mut random, "acme", &mut ledger);
+        until("a batch is taken", async || installation.send(&batch).await).await;
+    }
+    let table = "CREATE TABLE mirror (id UUID, timestamp String, source String, payload Tuple(server String, tool_name String, outcome \
+                 String)) ENGINE = MergeTree ORDER BY id";
+    installation.ask(table).await.expect("a table");
+    let records = installation.records(ledger.values().sum());
+    assert!(records.len() > 1);
+    for record in records {
+        let into = "INSERT INTO {db}.mirror (id, timestamp, source, payload) FORMAT JSONEachRow";
+        installation.put(into, record).await.expect("a record that the parser takes");
+    }
+    let sql = "SELECT payload.server, payload.tool_name, payload.outcome, toUInt64(uniqExact(id)) FROM {db}.mirror WHERE timestamp LIKE \
+               '20%T%Z' AND source LIKE 'server-%' GROUP BY ALL";
+    assert_eq!(installation.counts(sql, 3).await.expect("counts"), ledger);
+    installation.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn poison_is_set_aside_shown_replayed_and_discarded() {
     let Some(backends) = Backends::shared().await else { return };

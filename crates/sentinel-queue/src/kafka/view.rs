@@ -122,7 +122,7 @@ impl Inner {
             .consumer
             .committed_offsets(self.list(&partitions, Offset::Invalid)?, ANSWER_WAIT)?;
         note(&mut partitions, &committed, |partition, record| {
-            partition.committed = Some(record)
+            partition.committed = Some(record);
         });
         let mut brokers: Vec<BrokerReport> = brokers.collect();
         brokers.sort_unstable_by_key(|broker| broker.id);

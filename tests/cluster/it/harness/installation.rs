@@ -1,14 +1,16 @@
 //! One installation: a topic, a group and a database of its own, its ingest, its processors, its API.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -157,6 +159,43 @@ impl Installation {
             .expect("a poisoned topic");
     }
 
+    /// Values of the records that hold so many events, read from the beginning of the topic.
+    pub(crate) fn records(&self, events: u64) -> Vec<Vec<u8>> {
+        let mut settings = ClientConfig::new();
+        settings
+            .set("bootstrap.servers", self.backends.kafka.bootstrap())
+            .set("group.id", "reader");
+        let consumer: BaseConsumer = settings.create().expect("a consumer");
+        let mut all = TopicPartitionList::new();
+        for partition in 0..2 {
+            all.add_partition_offset(&self.topic, partition, Offset::Beginning)
+                .expect("a partition");
+        }
+        consumer.assign(&all).expect("an assignment");
+        let (mut records, mut found) = (Vec::new(), 0);
+        while found < events {
+            let message = consumer.poll(DEADLINE).expect("a record in time").expect("a record");
+            let value = message.payload().expect("a value").to_vec();
+            found += value.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u64;
+            records.push(value);
+        }
+        records
+    }
+
+    /// Inserts what is encoded already; `{db}` is the database.
+    pub(crate) async fn put(&self, statement: &str, body: Vec<u8>) -> Result<(), String> {
+        let statement = &*statement.replace("{db}", &self.database);
+        let request = self
+            .sender
+            .post(self.backends.engine.url())
+            .query(&[("input_format_skip_unknown_fields", "1"), ("query", statement)]);
+        let answer = request.body(body).send().await.map_err(|error| error.to_string())?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        Err(answer.text().await.unwrap_or_default())
+    }
+
     /// Waits until the events are stored and every position is committed, and compares the table and every rollup with the ledger.
     pub(crate) async fn exact(&self, ledger: &Ledger, what: &str) {
         let expected: u64 = ledger.values().sum();
@@ -199,7 +238,8 @@ impl Installation {
         Ok(())
     }
 
-    async fn counts(&self, sql: &str, keys: usize) -> Result<Ledger, String> {
+    /// Counts by so many columns; `{db}` is the database.
+    pub(crate) async fn counts(&self, sql: &str, keys: usize) -> Result<Ledger, String> {
         let rows = self.backends.rows(&sql.replace("{db}", &self.database)).await?;
         let text = |row: &Vec<Value>, at: usize| {
             let value = if at < keys { row[at].as_str() } else { Some("") };
@@ -256,9 +296,9 @@ fn whole(value: &Value) -> u64 {
 
 fn same(table: &str, expected: &Ledger, found: &Ledger) -> Result<(), String> {
     let differs = |kind: &&Kind| expected.get(*kind) != found.get(*kind);
-    let kinds: BTreeMap<&Kind, ()> = expected.keys().chain(found.keys()).map(|kind| (kind, ())).collect();
+    let kinds: BTreeSet<&Kind> = expected.keys().chain(found.keys()).collect();
     let mut text = String::new();
-    for kind in kinds.into_keys().filter(differs).take(5) {
+    for kind in kinds.into_iter().filter(differs).take(5) {
         let _infallible = write!(text, "; {kind:?}: {:?} instead of {:?}", found.get(kind), expected.get(kind));
     }
     if text.is_empty() {

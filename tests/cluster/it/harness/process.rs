@@ -151,8 +151,8 @@ impl Process {
 }
 
 fn launch(name: &str, folder: &Path, args: &[String], number: u32) -> (Child, PathBuf) {
-    let id = uuid::Uuid::now_v7().simple().to_string();
-    let log = folder.join(format!("{name}-{number}-{}.log", &id[24..]));
+    // Processors of one installation have the same name and number.
+    let log = folder.join(format!("{name}-{number}-{}.log", uuid::Uuid::now_v7()));
     let file = File::create(&log).expect("a log file");
     let child = command(name, args)
         .args(["--log-format", "json", "--log-level", "info"])

@@ -41,7 +41,7 @@ impl Proxy {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listening");
         listener.set_nonblocking(true).expect("a listener that does not block");
         let address = listener.local_addr().expect("its address");
-        let (network, seen) = watch::channel(Network::Well);
+        let (network, looked_at) = watch::channel(Network::Well);
         let (target, lost): (Arc<OnceLock<SocketAddr>>, Arc<AtomicU64>) = Default::default();
         let (to, counted) = (Arc::clone(&target), Arc::clone(&lost));
         std::thread::spawn(move || {
@@ -49,9 +49,9 @@ impl Proxy {
             runtime.expect("a runtime").block_on(async move {
                 let listener = TcpListener::from_std(listener).expect("a listener");
                 // The proxy is gone when nobody can change its network any more.
-                let mut gone = seen.clone();
+                let mut gone = looked_at.clone();
                 tokio::select! {
-                    () = accept(listener, seed, seen, &to, &counted) => {}
+                    () = accept(listener, seed, looked_at, &to, &counted) => {}
                     _ = gone.wait_for(|_| false) => {}
                 }
             });
