@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod filter;
 pub(crate) mod keys;
 pub(crate) mod logs;
+pub(crate) mod migrate;
 pub(crate) mod query;
 pub(crate) mod status;
 pub(crate) mod tools;
@@ -51,6 +52,11 @@ pub(crate) enum SentinelCommand {
     /// Dead letters: records that could not be stored
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
+    /// The ClickHouse database of a cluster: what is missing in it, or adding it
+    #[command(
+        after_help = "Examples:\n  mcp-runtime sentinel migrate --plan\n  mcp-runtime sentinel migrate --apply -- --clickhouse-url http://127.0.0.1:8123"
+    )]
+    Migrate(migrate::MigrateArgs),
 }
 
 pub(crate) async fn run(client: &Client, output: Output, command: SentinelCommand) -> Result<Done, Fault> {
@@ -63,5 +69,6 @@ pub(crate) async fn run(client: &Client, output: Output, command: SentinelComman
         SentinelCommand::Alerts(args) => alerts::run(client, output, &args).await,
         SentinelCommand::Keys(command) => keys::run(client, output, command).await,
         SentinelCommand::Dlq(command) => dlq::run(client, output, command).await,
+        SentinelCommand::Migrate(args) => migrate::run(&args),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use domain::operations::{ComponentState, PipelineStatus, SystemStatus};
+use domain::operations::{ComponentState, PipelineStatus, QueueReport, SystemStatus};
 use owo_colors::OwoColorize as _;
 
 use crate::args::Output;
@@ -51,6 +51,9 @@ fn screen(status: &SystemStatus) -> String {
         components(status),
         flow(&status.pipeline),
     ];
+    if let Some(queue) = &status.queue {
+        parts.push(brokers(queue));
+    }
     if let Some(storage) = &status.storage {
         let kept = storage.retention_seconds.map_or_else(|| "for ever".to_owned(), text::span);
         let oldest = storage.oldest.map_or_else(|| "-".to_owned(), text::moment);
@@ -109,8 +112,12 @@ fn flow(pipeline: &PipelineStatus) -> String {
         (Some(p50), Some(p99)) => format!("visible after {p50:.0} ms (p50), {p99:.0} ms (p99)"),
         _ => "nothing received yet".to_owned(),
     };
+    let inserts = match (pipeline.insert_p50_ms, pipeline.insert_p99_ms) {
+        (Some(p50), Some(p99)) => format!("; inserts take {p50:.0} ms (p50), {p99:.0} ms (p99)"),
+        _ => String::new(),
+    };
     format!(
-        "{} {:.1} events/s; {} accepted, {} rejected, {} stored, {} repeated, {} missing, {} dropped, {} set aside\n         lag {} events ({:.1} s); {freshness}\n         last hour: {} errors, {} denied",
+        "{} {:.1} events/s; {} accepted, {} rejected, {} stored, {} repeated, {} missing, {} dropped, {} set aside\n         lag {} events ({:.1} s); {freshness}{inserts}\n         last hour: {} errors, {} denied",
         "Events  ".bold(),
         pipeline.events_per_second,
         pipeline.accepted,
@@ -125,6 +132,49 @@ fn flow(pipeline: &PipelineStatus) -> String {
         text::percent(pipeline.error_rate),
         text::percent(pipeline.deny_rate),
     )
+}
+
+fn brokers(queue: &QueueReport) -> String {
+    let brokers: Vec<String> = queue
+        .brokers
+        .iter()
+        .map(|broker| format!("{} at {}", broker.id, text::safe(&broker.address)))
+        .collect();
+    let rows = queue.partitions.iter().map(|partition| {
+        vec![
+            partition.partition.to_string(),
+            partition
+                .leader
+                .map_or_else(|| "none".to_owned(), |leader| leader.to_string()),
+            format!("{} of {}", partition.in_sync, partition.replicas),
+            partition.first.to_string(),
+            partition.end.to_string(),
+            partition
+                .committed
+                .map_or_else(|| "-".to_owned(), |record| record.to_string()),
+            partition.records_waiting().to_string(),
+        ]
+    });
+    let table = render::table(
+        &["PARTITION", "LEADER", "IN SYNC", "FIRST", "END", "STORED TO", "WAITING"],
+        rows,
+    );
+    format!(
+        "{} {} of {}, read by {}; brokers: {}\n{table}",
+        "Queue   ".bold(),
+        waiting(queue.records_waiting()),
+        text::safe(&queue.topic),
+        text::safe(&queue.group),
+        brokers.join(", ")
+    )
+}
+
+fn waiting(records: u64) -> String {
+    match records {
+        0 => "nothing waits".to_owned(),
+        1 => "one record waits".to_owned(),
+        more => format!("{more} records wait"),
+    }
 }
 
 fn servers(status: &SystemStatus) -> String {
