@@ -25,6 +25,8 @@ pub enum Command {
     Crds,
     /// Prints the roles the operator needs, and no more
     Rbac,
+    /// Prints the configurations of its webhooks, which check and complete objects before they are stored; optional
+    Webhooks,
 }
 
 /// When a route counts as ready.

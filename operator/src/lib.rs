@@ -38,10 +38,13 @@ pub mod route;
 mod serve;
 pub mod status;
 #[cfg(test)]
+mod symptoms;
+#[cfg(test)]
 mod testing;
 mod tls;
 pub mod validate;
 pub mod watch;
+pub mod webhook;
 pub mod world;
 
 pub use args::{Args, Command, Config, OperatorArgs};

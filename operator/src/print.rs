@@ -11,6 +11,7 @@ pub fn print(command: Command) -> ExitCode {
     let text = match command {
         Command::Crds => crds(),
         Command::Rbac => yaml(&rbac::objects()),
+        Command::Webhooks => yaml(&crate::webhook::configurations()),
     };
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,6 +40,15 @@ pub fn yaml(objects: &[serde_json::Value]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_roles_in_deploy_are_these() {
+        let is_same = super::yaml(&crate::rbac::objects()) == include_str!("../../deploy/operator/rbac.yaml");
+        assert!(
+            is_same,
+            "run `mcp-operator rbac > deploy/operator/rbac.yaml`, and review what changed"
+        );
+    }
+
     #[test]
     fn the_definitions_in_deploy_are_these() {
         let kept = include_str!("../../deploy/crds/mcpruntime.org.yaml");

@@ -44,6 +44,13 @@ pub fn objects() -> Vec<Value> {
     rules.push(rule(Kind::Server, "/finalizers", &["update"]));
     // Whether a gateway's token is good is the API server's to say.
     rules.push(json!({ "apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"] }));
+    // Of webhooks, only which authority ours are believed by.
+    rules.push(json!({
+        "apiGroups": ["admissionregistration.k8s.io"],
+        "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
+        "resourceNames": [crate::webhook::NAME],
+        "verbs": ["patch"],
+    }));
     // Names cannot bound what is created; what is read and replaced is that one Secret.
     let secrets = |verbs: &[&str]| json!({ "apiGroups": [""], "resources": ["secrets"], "verbs": verbs });
     let mut own_secret = secrets(&["get", "update"]);

@@ -64,6 +64,16 @@ impl Claims {
         touched
     }
 
+    /// The server that would rule a claim out: one before this server in the line, or any where it does not stand in it yet.
+    pub fn rival<'a>(&'a self, key: &Key, claim: &Claim) -> Option<&'a Key> {
+        if self.of.get(key).is_some_and(|(_, known)| known == claim) {
+            return self.holder_before(key);
+        }
+        let line = self.by_path.get(&claim.path)?;
+        let mut others = line.iter().filter(|(place, host)| place.key != *key && claim.meets(host));
+        others.next().map(|(place, _)| &place.key)
+    }
+
     /// The server whose earlier claim rules this one's out.
     pub fn holder_before(&self, key: &Key) -> Option<&Key> {
         let (place, claim) = self.of.get(key)?;

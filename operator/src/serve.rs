@@ -45,14 +45,24 @@ pub fn serve(config: Config, client: &Client, admin: TcpListener, tls: TcpListen
     let feed = Feed::new(Arc::clone(&queue));
     let authority = Authority::new(client, &config.tls.namespace, config.tls.names, tasks.clock().clone());
     let held = authority.held();
-    if config.settings.policy_url.is_some() {
-        serve_policies(client, tls, authority, &feed, &world, tasks).context("serving policies")?;
+    let settings = Arc::new(config.settings);
+    let mut routes = crate::webhook::routes(world.clone(), Arc::clone(&settings), tasks.clock().clone());
+    if settings.policy_url.is_some() {
+        routes = routes.merge(crate::feed::routes(
+            feed.clone(),
+            TokenReviews::new(client),
+            world.clone(),
+            Arc::clone(&metrics),
+            tasks.shutdown(Stage::Query),
+        ));
+        feed.watch_silence(tasks);
     }
+    serve_tls(client, tls, authority, routes, tasks).context("serving policies and webhooks")?;
     let controller = Controller {
         client: client.clone(),
         world,
         queue,
-        settings: Arc::new(config.settings),
+        settings,
         metrics: Arc::clone(&metrics),
         clock: tasks.clock().clone(),
         feed,
@@ -65,35 +75,36 @@ pub fn serve(config: Config, client: &Client, admin: TcpListener, tls: TcpListen
     Ok(())
 }
 
-fn serve_policies(
+fn serve_tls(
     client: &Client,
     listener: TcpListener,
     authority: Authority,
-    feed: &Feed,
-    world: &SharedWorld,
+    routes: axum::Router,
     tasks: &Tasks,
 ) -> std::io::Result<SocketAddr> {
     let held = authority.held();
     let stop = tasks.shutdown(Stage::Query);
-    tasks.spawn(Stage::Query, "certificate", async move {
-        authority.keep(stop).await;
-        Ok(())
-    });
-    let routes = crate::feed::routes(
-        feed.clone(),
-        TokenReviews::new(client),
-        world.clone(),
-        OperatorMetrics::shared(tasks.metrics()),
-        tasks.shutdown(Stage::Query),
+    tasks.spawn(
+        Stage::Query,
+        "webhooks",
+        named(crate::webhook::trust(client.clone(), authority.held(), stop.clone())),
     );
-    feed.watch_silence(tasks);
+    tasks.spawn(Stage::Query, "certificate", named(authority.keep(stop)));
     let limits = HttpLimits {
         connections_max: GATEWAYS_MAX,
         header_read_timeout: GATEWAY_IDLE_MAX,
+        // A review carries the object twice.
+        body_bytes_max: 8 << 20,
         ..HttpLimits::default()
     };
     let app = service_kit::http::routed("tls", service_kit::problem::with_fallbacks(routes), limits, tasks);
     crate::tls::serve(listener, app, held, limits, tasks)
+}
+
+/// A task that cannot fail.
+async fn named(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
 }
 
 fn start_passes(controller: Controller, lease: Option<Lease>, synced: Arc<Synced>, concurrency: usize, tasks: &Tasks) {

@@ -152,6 +152,19 @@ impl World {
         }
     }
 
+    /// What would be known of a server if it were like this, as far as judging it takes.
+    pub fn supposing(&self, key: &Key, server: &McpServer) -> Facts {
+        Facts {
+            key: key.clone(),
+            server: None,
+            grants: Vec::new(),
+            sessions: Vec::new(),
+            live: BTreeMap::new(),
+            pods: Vec::new(),
+            route_holder: self.claims.rival(key, &self.claim_of(server)).cloned(),
+        }
+    }
+
     fn set_server(&mut self, object: &Value) -> BTreeSet<Key> {
         let key = Key::of(object);
         let server = ServerObject {
