@@ -109,6 +109,16 @@ struct Watcher {
 }
 
 impl Tls {
+    /// What is held in memory; whoever holds it may [`replace`](Self::replace) it.
+    pub fn of(config: Arc<ServerConfig>) -> Self {
+        Self(Arc::new(ArcSwap::from(config)))
+    }
+
+    /// Puts this in force for connections from now on.
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        self.0.store(config);
+    }
+
     /// Takes in the files, now and whenever one changes. They must be good to begin with.
     pub async fn watch(files: TlsFiles, tasks: &Tasks) -> Result<Self, TlsFault> {
         let reloads = tasks.metrics().register("service_kit", |registry| {
