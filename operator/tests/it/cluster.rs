@@ -12,11 +12,11 @@ use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Where the tools are: a folder of this repository, unless the environment names another.
-fn services() -> PathBuf {
+pub(crate) fn services() -> PathBuf {
     variable("MCP_RUNTIME_SERVICES").map_or_else(|| root().join(".services"), PathBuf::from)
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -24,7 +24,7 @@ fn root() -> PathBuf {
     clippy::disallowed_methods,
     reason = "tests have no options; the environment is how they are told of a cluster"
 )]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -91,6 +91,11 @@ impl Cluster {
     /// A client with the operator's roles and no more.
     pub(crate) async fn operator(&self, metrics: &Metrics) -> kube::Client {
         connect(&self.operator_kubeconfig, &OperatorMetrics::shared(metrics)).await
+    }
+
+    /// The kubeconfig with the operator's roles and no more.
+    pub(crate) fn operator_kubeconfig(&self) -> &Path {
+        &self.operator_kubeconfig
     }
 
     /// Runs `kubectl` as an administrator. Gives what it printed, or what it complained about.

@@ -31,7 +31,7 @@ pub(crate) struct World {
 /// An operator that runs.
 pub(crate) struct Operator {
     pub(crate) running: Running,
-    /// Where gateways wait for their policy.
+    /// Where gateways may wait for their policy.
     pub(crate) policies: String,
     pub(crate) metrics: Arc<OperatorMetrics>,
 }
@@ -302,7 +302,7 @@ async fn wait_up_to<T, F: Future<Output = Option<T>>>(deadline: Duration, what: 
 }
 
 /// Time between two questions.
-async fn pause() {
+pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 

@@ -75,6 +75,69 @@ async fn the_schema_refuses_what_cannot_be_meant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_manifests_to_install_are_taken_as_they_are() {
+    let Some(world) = World::new("op-install").await else { return };
+    let folder = crate::cluster::root().join("deploy/operator");
+    let dry = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--dry-run=server",
+        "-k",
+        folder.to_str().unwrap(),
+    ];
+    let said = world.cluster.kubectl(&dry, "").unwrap();
+    assert!(
+        said.contains("deployment.apps/mcp-operator") && said.contains("clusterrole.rbac"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_and_maps_beyond_reason_are_refused_and_strange_ones_pass() {
+    let Some(world) = World::new("op-strange").await else { return };
+    let operator = world.operator(&[]).await;
+    let variables = (0..200).fold(String::new(), |list, at| {
+        list + &format!("  - {{name: V{at}, value: '{}'}}\n", "ü".repeat(100))
+    });
+    let strange = guide("op-strange")
+        + &format!(
+            "  envVars:\n{variables}  tools:\n  - {{name: 'größe \u{1F980}', description: \"{}\", sideEffect: read}}\n",
+            "ø".repeat(4000)
+        );
+    world.apply(&strange);
+    // Names of grants and sessions may be as long as Kubernetes lets them be.
+    let long = format!("{}.{}", "a".repeat(63), "b".repeat(189));
+    world.apply(&(grant("op-strange", &long, "payments") + &session("op-strange", &long, "payments")));
+    let map = world
+        .until(Kind::ConfigMap, "payments-gateway-policy", "to hold all of it", |map| {
+            map["data"]["policy.json"]
+                .as_str()
+                .is_some_and(|text| text.matches(&long).count() == 2 && text.contains("größe \u{1F980}"))
+        })
+        .await;
+    assert!(text(&map, "/metadata/name") == "payments-gateway-policy");
+    world
+        .until(Kind::Session, &long, "to be active", |object| {
+            text(object, "/status/phase") == "Active"
+        })
+        .await;
+    let huge = (0..65).fold(String::new(), |list, at| list + &format!("k{at}: v, "));
+    let labels = guide("op-strange") + &format!("  tools: [{{name: t, sideEffect: read, labels: {{{huge}}}}}]\n");
+    assert!(world.try_apply(&labels).is_err(), "65 labels");
+    assert!(
+        world.try_apply(&grant("op-strange", &"a".repeat(254), "payments")).is_err(),
+        "a name of 254 characters"
+    );
+    assert!(
+        world.try_apply(&grant("op-strange", "größe", "payments")).is_err(),
+        "a name beyond ASCII"
+    );
+    world.clean().await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn somebody_elses_object_of_the_same_name_is_left_alone() {
     let Some(world) = World::new("op-taken").await else { return };
     world.apply("apiVersion: v1\nkind: Service\nmetadata: {name: payments, namespace: op-taken}\nspec: {selector: {app: theirs}, ports: [{port: 1}]}\n");

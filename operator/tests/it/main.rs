@@ -12,4 +12,7 @@ mod converge;
 mod growth;
 mod harness;
 mod hostile;
+mod node;
+mod pods;
 mod rivals;
+mod webhooks;
