@@ -29,6 +29,7 @@ pub async fn reach<T, E: Error + 'static>(
     let flag = tasks.readiness(name.clone());
     let shutdown = tasks.shutdown(Stage::Intake);
     let mut backoff = Backoff::new(PAUSES);
+    let mut said: Option<String> = None;
     loop {
         let error = match attempt().await {
             Ok(reached) => {
@@ -40,8 +41,13 @@ pub async fn reach<T, E: Error + 'static>(
         if !passes(&error) {
             return Err(error);
         }
-        tracing::warn!(what = &*name, error = %Chain(&error), "not reached yet; it is tried again");
-        flag.set_not_ready(Chain(&error).to_string());
+        let why = Chain(&error).to_string();
+        // Said once, and again when it is something else.
+        if said.as_deref() != Some(&why) {
+            tracing::warn!(what = &*name, error = why, "not reached yet; it is tried again");
+            said = Some(why.clone());
+        }
+        flag.set_not_ready(why);
         if backoff.pause(&shutdown).await != Pause::Elapsed {
             return Err(error);
         }

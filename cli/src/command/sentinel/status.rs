@@ -160,11 +160,11 @@ fn brokers(queue: &QueueReport) -> String {
         rows,
     );
     format!(
-        "{} {} of {}, read by {}; brokers: {}\n{table}",
+        "{} {}, read by {}; {}; brokers: {}\n{table}",
         "Queue   ".bold(),
-        waiting(queue.records_waiting()),
         text::safe(&queue.topic),
         text::safe(&queue.group),
+        waiting(queue.records_waiting()),
         brokers.join(", ")
     )
 }

@@ -115,8 +115,9 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 }
 
 pub(super) fn tell(error: &KafkaError, reason: &str) {
-    // Said again with every attempt to connect; readiness and those who wait for an answer say it once.
-    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+    // The one is said again with every attempt to connect, while readiness and those who wait say it once; the other is no trouble.
+    let quiet = [RDKafkaErrorCode::AllBrokersDown, RDKafkaErrorCode::PartitionEOF];
+    if error.rdkafka_error_code().is_some_and(|code| quiet.contains(&code)) {
         tracing::debug!(%error, reason, "trouble with the brokers");
     } else {
         tracing::warn!(%error, reason, "trouble with the brokers");
