@@ -3,11 +3,19 @@
 //!
 //! A definition is what a model reads and relies on: name, title, description, schemas, annotations. Its hash does not depend on the order
 //! of keys. The first listing seen is what later ones are compared with; memory lasts as long as the process.
+//!
+//! A listing is told as an event of its own when it is new, and once an hour while it is asked for, so that the catalogue knows what there is.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use domain::Timestamp;
+use domain::inventory::{Inventory, ListedTool};
+use domain::policy::SideEffect;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -16,12 +24,32 @@ const TOOLS_MAX: usize = 4_096;
 /// Longest listing that is read; a longer one passes unread.
 const LIST_BYTES_MAX: usize = 2 << 20;
 
+/// How often a listing that has not changed is told.
+const TOLD_EVERY: Duration = Duration::from_hours(1);
+/// Listings, or pages of them, that are remembered as told.
+const TOLD_MAX: usize = 64;
+/// Characters of a hash that are told.
+const HASH_START: usize = 16;
+
 /// Fields of a definition.
 const FIELDS: [&str; 6] = ["annotations", "description", "inputSchema", "name", "outputSchema", "title"];
 
 /// The definitions of one server's tools.
 #[derive(Debug, Default)]
-pub(crate) struct Definitions(ArcSwap<HashMap<Box<str>, Arc<str>>>);
+pub(crate) struct Definitions {
+    known: ArcSwap<HashMap<Box<str>, Arc<str>>>,
+    /// When each listing was told, by a digest of it.
+    told: Mutex<HashMap<u64, Timestamp>>,
+    /// Whether the server has ever listed page by page: then no single answer is the whole list.
+    has_pages: AtomicBool,
+}
+
+/// What a server answered to `tools/list`.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Listing {
+    pub(crate) tools: Vec<Value>,
+    has_more: bool,
+}
 
 /// A tool that is not what it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +62,7 @@ pub(crate) struct Change {
 impl Definitions {
     /// Hash of a tool's definition as last listed.
     pub(crate) fn of(&self, tool: &str) -> Option<Arc<str>> {
-        self.0.load().get(tool).map(Arc::clone)
+        self.known.load().get(tool).map(Arc::clone)
     }
 
     /// Takes in a page of a listing, and tells what changed.
@@ -43,7 +71,7 @@ impl Definitions {
             .iter()
             .filter_map(|tool| Some((tool.get("name")?.as_str()?, hash(tool).into())))
             .collect();
-        let known = self.0.load();
+        let known = self.known.load();
         let news = |(tool, now): &(&str, Arc<str>)| known.get(*tool) != Some(now);
         if !listed.iter().any(news) {
             return Vec::new();
@@ -67,8 +95,53 @@ impl Definitions {
             }
         }
         // Of two listings at once one may be forgotten; the next one brings it back.
-        self.0.store(Arc::new(next));
+        self.known.store(Arc::new(next));
         changes
+    }
+
+    /// What is to be told of a listing that was taken in; nothing when it was told a while ago, or is empty.
+    pub(crate) fn inventory(&self, listing: &Listing, now: Timestamp) -> Option<Inventory> {
+        if listing.has_more {
+            self.has_pages.store(true, Ordering::Relaxed);
+        }
+        let mut digest = DefaultHasher::new();
+        let mut tools: Vec<ListedTool> = Vec::with_capacity(listing.tools.len());
+        for tool in &listing.tools {
+            let Some(name) = tool.get("name").and_then(Value::as_str) else {
+                continue;
+            };
+            let hash = self.of(name).unwrap_or_default();
+            (name, &hash).hash(&mut digest);
+            let start = hash.trim_start_matches("sha256:").get(..HASH_START).unwrap_or_default();
+            tools.push(ListedTool {
+                name: name.to_owned(),
+                hash: start.to_owned(),
+                hint: hint(tool),
+            });
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = told.get(&digest.finish()).is_some_and(|at| now.since(*at) < TOLD_EVERY);
+        if tools.is_empty() || is_known {
+            return None;
+        }
+        if told.len() >= TOLD_MAX {
+            told.clear();
+        }
+        told.insert(digest.finish(), now);
+        Some(Inventory {
+            tools,
+            is_complete: !self.has_pages.load(Ordering::Relaxed),
+        })
+    }
+}
+
+/// What a server says of itself that a tool does.
+fn hint(tool: &Value) -> Option<SideEffect> {
+    let says = |name: &str| tool.pointer(&format!("/annotations/{name}")) == Some(&Value::Bool(true));
+    if says("readOnlyHint") {
+        Some(SideEffect::Read)
+    } else {
+        says("destructiveHint").then_some(SideEffect::Destructive)
     }
 }
 
@@ -99,24 +172,29 @@ impl Tap {
         }
     }
 
-    /// The tools of the listing.
-    pub(crate) fn tools(self) -> Vec<Value> {
-        if !self.is_sse {
-            return tools_of(&self.held);
+    /// The listing, as far as it can be read.
+    pub(crate) fn listing(self) -> Listing {
+        let mut listing = Listing::default();
+        if self.is_sse {
+            let lines = self.held.split(|byte| matches!(byte, b'\n' | b'\r'));
+            for message in lines.filter_map(|line| line.strip_prefix(b"data:")) {
+                listing.add(message);
+            }
+        } else {
+            listing.add(&self.held);
         }
-        let lines = self.held.split(|byte| matches!(byte, b'\n' | b'\r'));
-        lines
-            .filter_map(|line| line.strip_prefix(b"data:"))
-            .flat_map(tools_of)
-            .collect()
+        listing
     }
 }
 
-fn tools_of(message: &[u8]) -> Vec<Value> {
-    let mut message: Value = serde_json::from_slice(message).unwrap_or_default();
-    match message.pointer_mut("/result/tools").map(Value::take) {
-        Some(Value::Array(tools)) => tools,
-        _ => Vec::new(),
+impl Listing {
+    fn add(&mut self, message: &[u8]) {
+        let mut message: Value = serde_json::from_slice(message).unwrap_or_default();
+        if let Some(Value::Array(tools)) = message.pointer_mut("/result/tools").map(Value::take) {
+            self.tools.extend(tools);
+        }
+        let next = message.pointer("/result/nextCursor").and_then(Value::as_str);
+        self.has_more |= next.is_some_and(|next| !next.is_empty());
     }
 }
 
@@ -164,7 +242,7 @@ fn canonical(value: &Value, text: &mut String) {
 mod tests {
     use serde_json::json;
 
-    use super::{Definitions, Tap, hash};
+    use super::{Definitions, Listing, SideEffect, TOLD_EVERY, Tap, Timestamp, hash};
 
     #[test]
     fn a_definition_is_what_models_read_in_whatever_order() {
@@ -198,17 +276,51 @@ mod tests {
     }
 
     #[test]
+    fn a_listing_is_told_when_it_is_new_and_once_an_hour() {
+        let definitions = Definitions::default();
+        let listing = |text: &str| {
+            let mut tap = Tap::new(false);
+            tap.feed(text.as_bytes());
+            tap.listing()
+        };
+        let told = |text: &str, at: Timestamp| {
+            let listing = listing(text);
+            definitions.take_in(&listing.tools);
+            definitions.inventory(&listing, at)
+        };
+        let one = r#"{"result":{"tools":[{"name":"a","annotations":{"readOnlyHint":true}}]}}"#;
+        let start = Timestamp::from_seconds(1_000);
+        let first = told(one, start).unwrap();
+        assert_eq!((first.is_complete, first.tools[0].hint), (true, Some(SideEffect::Read)));
+        assert_eq!(first.tools[0].hash.len(), 16);
+        assert_eq!(told(one, start.plus(TOLD_EVERY / 2)), None);
+        assert!(told(one, start.plus(TOLD_EVERY)).is_some());
+        assert!(
+            told(r#"{"result":{"tools":[{"name":"a"}]}}"#, start.plus(TOLD_EVERY)).is_some(),
+            "it changed"
+        );
+        assert_eq!(told(r#"{"result":{"tools":[]}}"#, start), None);
+        let page = told(r#"{"result":{"tools":[{"name":"b"}],"nextCursor":"2"}}"#, start).unwrap();
+        let last = told(r#"{"result":{"tools":[{"name":"c"}]}}"#, start).unwrap();
+        assert_eq!(
+            (page.is_complete, last.is_complete),
+            (false, false),
+            "a page is no whole list"
+        );
+    }
+
+    #[test]
     fn listings_are_read_from_documents_and_streams() {
         let message = r#"{"result":{"tools":[{"name":"a"}]}}"#;
         let stream = format!("event: message\ndata: {message}\n\n: bye\n\n");
         for (is_sse, text) in [(false, message), (true, stream.as_str())] {
             let mut tap = Tap::new(is_sse);
             text.as_bytes().chunks(5).for_each(|piece| tap.feed(piece));
-            assert_eq!(tap.tools(), [json!({"name": "a"})]);
+            assert_eq!(tap.listing().tools, [json!({"name": "a"})]);
         }
         let mut tap = Tap::new(false);
         tap.feed(&vec![b' '; super::LIST_BYTES_MAX]);
         tap.feed(message.as_bytes());
-        assert_eq!(tap.tools().len(), 0, "too long to be read");
+        assert_eq!(tap.listing(), Listing::default(), "too long to be read");
     }
 }

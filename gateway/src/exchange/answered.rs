@@ -20,7 +20,11 @@ impl Exchange {
     /// Whether lists in the answer must be shortened to what the caller may use.
     pub(crate) fn needs_filter(&self) -> bool {
         let may_list = self.asked == Asked::Stream || self.rpc_method().is_some_and(|method| method.ends_with("/list"));
-        may_list && self.policy.filters_lists()
+        // A server that refuses in plain text lists nothing, and its client is told so as it said it.
+        let is_refusal = self.payload.response_kind == Some(ResponseKind::Other)
+            && !self.unread
+            && self.payload.status.is_some_and(|status| status >= 400);
+        may_list && !is_refusal && self.policy.filters_lists()
     }
 
     /// What shortens the lists of the answer.
@@ -44,9 +48,11 @@ impl Exchange {
         is_read.then(|| Tap::new(self.is_sse()))
     }
 
-    /// The server has listed these. A tool that is not what it was is an event of its own.
+    /// The server has listed these. A tool that is not what it was is an event of its own, and so is the listing, now and then.
     pub(crate) fn sees_tools(&self, tap: Tap) {
-        for change in self.site.state.definitions.take_in(&tap.tools()) {
+        let listing = tap.listing();
+        let definitions = &self.site.state.definitions;
+        for change in definitions.take_in(&listing.tools) {
             let route = &self.site.route;
             tracing::warn!(
                 server = route.server,
@@ -56,27 +62,37 @@ impl Exchange {
                 now = &*change.now,
                 "the definition of a tool changed"
             );
-            if route.recording == Recording::Off {
-                continue;
-            }
             let attributes = [("change", "tool_changed"), ("previous_schema_hash", &change.before)];
-            let payload = Payload {
+            self.tells_of_list(Payload {
                 tool_name: Some(text(&change.tool)),
                 tool_schema_hash: Some(change.now.to_string()),
                 attributes: attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
                 ..Payload::default()
-            };
-            self.shared.recorder.record(Draft {
-                importance: Importance::Kept,
-                timestamp: Timestamp::from_nanos(self.shared.clock.unix_ns()),
-                site: Arc::clone(&self.site),
-                event_type: "mcp.list",
-                trace_id: domain::TraceId::from_bytes(*self.trace.trace_id.as_bytes()),
-                span_id: domain::SpanId::from_bytes(*self.trace.span_id.as_bytes()),
-                parent_span_id: self.parent,
-                payload: Box::new(payload),
             });
         }
+        let now = Timestamp::from_nanos(self.shared.clock.unix_ns());
+        if let Some(inventory) = definitions.inventory(&listing, now) {
+            self.tells_of_list(Payload {
+                attributes: inventory.to_attributes(),
+                ..Payload::default()
+            });
+        }
+    }
+
+    fn tells_of_list(&self, payload: Payload) {
+        if self.site.route.recording == Recording::Off {
+            return;
+        }
+        self.shared.recorder.record(Draft {
+            importance: Importance::Kept,
+            timestamp: Timestamp::from_nanos(self.shared.clock.unix_ns()),
+            site: Arc::clone(&self.site),
+            event_type: domain::inventory::EVENT_TYPE,
+            trace_id: domain::TraceId::from_bytes(*self.trace.trace_id.as_bytes()),
+            span_id: domain::SpanId::from_bytes(*self.trace.span_id.as_bytes()),
+            parent_span_id: self.parent,
+            payload: Box::new(payload),
+        });
     }
 
     /// Stands in for a list that could not be read.

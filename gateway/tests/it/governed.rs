@@ -425,7 +425,16 @@ async fn a_tool_that_changes_is_told_and_refused_where_it_is_pinned() {
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
     governed.post(&[ALICE], list).await;
     governed.post(&[ALICE], call("list")).await;
-    let pin = governed.setup.events(2).await[1].payload.tool_schema_hash.clone().unwrap();
+    let events = governed.setup.events(3).await;
+    let listed = events.iter().find(|event| event.event_type == "mcp.list").unwrap();
+    let inventory = domain::inventory::Inventory::of_attributes(&listed.payload.attributes).unwrap();
+    let names: Vec<_> = inventory.tools.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!(
+        (names.as_slice(), inventory.is_complete),
+        (["refund", "list"].as_slice(), true)
+    );
+    let called = events.iter().find(|event| event.payload.tool_name.is_some()).unwrap();
+    let pin = called.payload.tool_schema_hash.clone().unwrap();
     let mut pinned = document();
     pinned["tools"][0]["pin"] = json!(pin);
     governed.apply(&pinned);
@@ -434,8 +443,9 @@ async fn a_tool_that_changes_is_told_and_refused_where_it_is_pinned() {
     governed.post(&[ALICE], list).await;
     let (_, _, body) = governed.post(&[ALICE], call("list")).await;
     assert_eq!(body["error"]["data"]["reason"], "tool_changed");
-    let events = governed.setup.events(4).await;
-    let change = events.iter().find(|event| event.event_type == "mcp.list").unwrap();
+    let events = governed.setup.events(5).await;
+    let is_change = |event: &&domain::Event| event.payload.attributes.contains_key("previous_schema_hash");
+    let change = events.iter().find(is_change).unwrap();
     assert_eq!(change.payload.tool_name.as_deref(), Some("list"));
     assert_eq!(change.payload.attributes["previous_schema_hash"], pin);
     assert_ne!(change.payload.tool_schema_hash.as_deref(), Some(pin.as_str()));
