@@ -41,7 +41,6 @@ pub mod status;
 mod symptoms;
 #[cfg(test)]
 mod testing;
-mod tls;
 pub mod validate;
 pub mod watch;
 pub mod webhook;

@@ -1,12 +1,12 @@
 //! From checked settings to a working operator.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::Client;
 use service_kit::http::HttpLimits;
+use service_kit::tls::Tls;
 use service_kit::{Stage, Tasks};
 use tokio::net::TcpListener;
 
@@ -57,7 +57,7 @@ pub fn serve(config: Config, client: &Client, admin: TcpListener, tls: TcpListen
         ));
         feed.watch_silence(tasks);
     }
-    serve_tls(client, tls, authority, routes, tasks).context("serving policies and webhooks")?;
+    serve_tls(client, tls, authority, routes, tasks);
     let controller = Controller {
         client: client.clone(),
         world,
@@ -75,21 +75,14 @@ pub fn serve(config: Config, client: &Client, admin: TcpListener, tls: TcpListen
     Ok(())
 }
 
-fn serve_tls(
-    client: &Client,
-    listener: TcpListener,
-    authority: Authority,
-    routes: axum::Router,
-    tasks: &Tasks,
-) -> std::io::Result<SocketAddr> {
-    let held = authority.held();
-    let stop = tasks.shutdown(Stage::Query);
+fn serve_tls(client: &Client, listener: TcpListener, authority: Authority, routes: axum::Router, tasks: &Tasks) {
+    let (mut held, stop) = (authority.held(), tasks.shutdown(Stage::Query));
     tasks.spawn(
         Stage::Query,
         "webhooks",
         named(crate::webhook::trust(client.clone(), authority.held(), stop.clone())),
     );
-    tasks.spawn(Stage::Query, "certificate", named(authority.keep(stop)));
+    tasks.spawn(Stage::Query, "certificate", named(authority.keep(stop.clone())));
     let limits = HttpLimits {
         connections_max: GATEWAYS_MAX,
         header_read_timeout: GATEWAY_IDLE_MAX,
@@ -98,7 +91,28 @@ fn serve_tls(
         ..HttpLimits::default()
     };
     let app = service_kit::http::routed("tls", service_kit::problem::with_fallbacks(routes), limits, tasks);
-    crate::tls::serve(listener, app, held, limits, tasks)
+    let starter = tasks.clone();
+    tasks.spawn(Stage::Query, "tls", async move {
+        // Until there is a certificate, clients wait in the listener's queue.
+        let Some(Ok(first)) = stop
+            .or(held.wait_for(Option::is_some))
+            .await
+            .map(|held| held.map(|held| held.clone()))
+        else {
+            return Ok(());
+        };
+        let Some(first) = first else { return Ok(()) };
+        let tls = Tls::of(first.server);
+        let make_service = move |peer, _certificate| app.service(peer);
+        service_kit::http::serve_tls_with("tls", (listener, tls.clone()), make_service, limits, &starter, Stage::Query)
+            .context("serving policies and webhooks")?;
+        while let Some(Ok(())) = stop.or(held.changed()).await {
+            if let Some(held) = held.borrow_and_update().as_ref() {
+                tls.replace(Arc::clone(&held.server));
+            }
+        }
+        Ok(())
+    });
 }
 
 /// A task that cannot fail.

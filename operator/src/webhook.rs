@@ -152,9 +152,7 @@ pub async fn trust(client: Client, mut held: watch::Receiver<Option<Held>>, stop
 
 async fn believe<K>(client: &Client, hook: &str, authorities: &str) -> Result<(), kube::Error>
 where
-    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-    Api<K>: Sized,
-    K: kube::Resource<Scope = k8s_openapi::ClusterResourceScope>,
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
 {
     let bundle = ByteString(authorities.as_bytes().to_vec());
     // Webhooks of a list are merged by name.

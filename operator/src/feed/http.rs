@@ -53,13 +53,12 @@ async fn policy(
 ) -> Response {
     let key = Key::new(namespace, server);
     let answer = answer(&context, &key, &headers).await;
-    let (name, answer) = match answer {
+    let (name, mut answer) = match answer {
         Ok(Some(published)) => ("sent", document(&published)),
         Ok(None) => ("unchanged", StatusCode::NOT_MODIFIED.into_response()),
         Err(problem) => ("refused", problem.into_response()),
     };
     context.metrics.count_policy_request(name);
-    let mut answer = answer;
     if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
         // The next connection may reach the operator that works.
         answer

@@ -78,9 +78,9 @@ async fn what_the_schema_cannot_see_is_refused_and_what_is_left_out_is_filled_in
     })
     .await;
     refused(
-        "an amount that is none",
-        &(guide(NAMESPACE) + "  resources: {limits: {cpu: much}}\n"),
-        "is no amount",
+        "a request above its limit",
+        &(guide(NAMESPACE) + "  resources: {limits: {cpu: 100m}, requests: {cpu: 200m}}\n"),
+        "is more than its limit",
     );
     let condition =
         grant(NAMESPACE, "cursor", "payments") + "  toolRules: [{name: pay, decision: allow, when: 'arguments.amount <'}]\n";
