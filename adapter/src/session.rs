@@ -17,6 +17,8 @@ use crate::reply::Refusal;
 const AHEAD_MAX: Duration = Duration::from_mins(5);
 /// Longest sleep between two looks at the clock.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How long a new session may take to reach the gateway.
+const YOUNG: Duration = Duration::from_secs(10);
 /// A source that just refused is not asked again sooner.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 
@@ -101,6 +103,8 @@ struct State {
     session: Option<Arc<Session>>,
     /// When it is to be renewed.
     renew_at: Option<Timestamp>,
+    /// When it was made, by the monotonic clock.
+    since: Duration,
     /// Why the last try failed, and when, by the monotonic clock.
     failed: Option<(SessionError, Duration)>,
 }
@@ -121,6 +125,12 @@ impl Sessions {
             auto_refresh,
             metrics: Metrics::shared(tasks.metrics()),
         }))
+    }
+
+    /// Whether the session is so new that gateways may not know it yet.
+    pub(crate) fn is_young(&self) -> bool {
+        let since = self.0.state.borrow().since;
+        self.0.clock.monotonic().saturating_sub(since) < YOUNG
     }
 
     /// Whether a dead session may be followed by another.
@@ -187,6 +197,7 @@ impl Sessions {
                 let session = Arc::new(session);
                 self.0.state.send_replace(State {
                     session: Some(Arc::clone(&session)),
+                    since: self.0.clock.monotonic(),
                     renew_at: end.filter(|_| self.0.auto_refresh).map(|end| renewal(end, self.now())),
                     failed: None,
                 });

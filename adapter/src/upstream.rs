@@ -172,14 +172,13 @@ impl Upstream {
             tries += 1;
             let pause = match self.once(request, session.as_deref()).await {
                 Ok(answer) => {
-                    if let (Some(session), Identity::Session(sessions), false) = (&session, &self.identity, is_replaced)
-                        && sessions.may_replace()
-                        && answer.says_session_is_dead()
-                    {
-                        is_replaced = true;
-                        sessions.replace(Some(session)).await?;
-                        self.metrics.retries.inc();
-                        continue;
+                    match self.session_verdict(&answer, session.as_ref(), &mut is_replaced).await? {
+                        Some(Verdict::Again(pause)) => {
+                            self.pause(pause.or_else(|| pauses.next())).await?;
+                            continue;
+                        }
+                        Some(Verdict::Stands) => return Ok(answer),
+                        None => {}
                     }
                     match answer.verdict(request.repeat, tries) {
                         Verdict::Stands => return Ok(answer),
@@ -189,16 +188,38 @@ impl Upstream {
                 Err(error) if may_repeat(&error, request.repeat, tries, deadline) => pauses.next(),
                 Err(error) => return Err(unreachable(&error, session.as_deref())),
             };
-            self.metrics.retries.inc();
-            if self
-                .shutdown
-                .or(tokio::time::sleep(pause.unwrap_or_default()))
-                .await
-                .is_none()
-            {
-                return Err(Refusal::new(503, "stopping", "the adapter is stopping"));
-            }
+            self.pause(pause).await?;
         }
+    }
+
+    async fn pause(&self, pause: Option<Duration>) -> Result<(), Refusal> {
+        self.metrics.retries.inc();
+        let slept = self.shutdown.or(tokio::time::sleep(pause.unwrap_or_default())).await;
+        slept.ok_or_else(|| Refusal::new(503, "stopping", "the adapter is stopping"))
+    }
+
+    /// What is made of an answer that refuses the session; `None` when it does not. Nothing was done, so sending again is safe.
+    async fn session_verdict(
+        &self,
+        answer: &Answer,
+        session: Option<&Arc<Session>>,
+        is_replaced: &mut bool,
+    ) -> Result<Option<Verdict>, Refusal> {
+        let (Some(session), Identity::Session(sessions)) = (session, &self.identity) else {
+            return Ok(None);
+        };
+        if !answer.says_session_is_dead() {
+            return Ok(None);
+        }
+        if sessions.is_young() && answer.says("session_not_found") {
+            return Ok(Some(Verdict::Again(None)));
+        }
+        if *is_replaced || !sessions.may_replace() {
+            return Ok(Some(Verdict::Stands));
+        }
+        *is_replaced = true;
+        sessions.replace(Some(session)).await?;
+        Ok(Some(Verdict::Again(Some(Duration::ZERO))))
     }
 
     async fn once(&self, request: &Outgoing, session: Option<&Session>) -> Result<Answer, SendError> {
@@ -333,6 +354,10 @@ impl Answer {
             whole.extend_from_slice(&piece);
         }
         Ok(whole.freeze())
+    }
+
+    fn says(&self, code: &str) -> bool {
+        matches!(&self.body, Body::Whole(bytes) if reason(bytes).is_some_and(|reason| reason == code))
     }
 
     /// Whether the gateway refused because of the session, so that nothing was done and another one may help.

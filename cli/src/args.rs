@@ -174,6 +174,9 @@ pub(crate) enum Command {
     /// Reach a governed server from an MCP client on this machine
     #[command(subcommand)]
     Adapter(Box<AdapterCommand>),
+    /// Look at a Kubernetes cluster
+    #[command(subcommand)]
+    Cluster(crate::command::cluster::ClusterCommand),
     /// Bring images to the registry
     #[command(subcommand)]
     Registry(Box<RegistryCommand>),

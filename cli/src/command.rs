@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod adapter;
 pub(crate) mod auth;
+pub(crate) mod cluster;
 #[cfg(feature = "demo")]
 mod demo;
 pub(crate) mod doctor;
@@ -28,6 +29,7 @@ pub(crate) fn run(cli: Cli) -> Result<Done, Fault> {
         Command::Completion { shell } => completion(shell),
         Command::Reference { man } => reference::run(man.as_deref()),
         Command::Doctor => asking(async || doctor::run(&global).await),
+        Command::Cluster(command) => cluster::run(global.form()?, &command),
         Command::Auth(command) => asking(async || auth::run(&global, *command).await),
         Command::Server(command) => asking(async || server::run(&global, *command).await),
         Command::Adapter(command) => adapter::run(&global, *command),

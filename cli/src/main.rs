@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod command;
 mod fault;
+mod kubectl;
 mod metadata;
 mod profile;
 mod render;

@@ -19,13 +19,13 @@ def check(what: str, holds: bool, seen: Any = None) -> None:
 
 async def scenario(call: Any, tools: Any, read: Any, code_of: Any) -> None:
     names = [tool.name for tool in (await tools()).tools]
-    check("list tools", "list_invoices" in names, names)
-    found = await call("get_invoice", {"id": "INV-1001"})
-    check("call", "INV-1001" in found.content[0].text, found)
-    failed = await call("get_invoice", {"id": "INV-9999"})
+    check("list tools", "slow_progress" in names, names)
+    found = await call("echo", {"message": "grüße ✓"})
+    check("call", found.content[0].text == "grüße ✓", found)
+    failed = await call("fail", {})
     check("tool error", bool(getattr(failed, "is_error", getattr(failed, "isError", False))), failed)
     try:
-        await call("broken_ledger", {})
+        await call("raise_rpc", {"code": 1001})
         check("protocol error", False, "no error")
     except Exception as error:  # noqa: BLE001: each SDK has a class of its own
         check("protocol error", code_of(error) == 1001, repr(error))
@@ -34,11 +34,11 @@ async def scenario(call: Any, tools: Any, read: Any, code_of: Any) -> None:
     async def progress(done: float, _total: float | None, _message: str | None) -> None:
         steps.append(done)
 
-    await call("export_report", {"month": "2026-10", "steps": 4, "duration_ms": 400}, progress)
+    await call("slow_progress", {"steps": 4, "pause_ms": 50}, progress)
     check("progress", len(steps) == 4, steps)
-    await call("ask_approval", {"id": "INV-1003"})
+    await call("ask", {})
     check("elicitation", len(asked) == 1, asked)
-    content = await read("payments://policy/refunds")
+    content = await read("test://greeting")
     check("resource", len(content.contents) == 1, content)
 
 

@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_page_is_answered_under_the_new_id_until_its_time_or_a_change() {
-        let cache = ToolsCache::new(Some(Duration::from_secs(60)));
+        let cache = ToolsCache::new(Some(Duration::from_mins(1)));
         let first = list(r#"{"id":1,"method":"tools/list","params":{}}"#);
         let again = list(r#"{"id":"b","method":"tools/list"}"#);
         let other = list(r#"{"id":3,"method":"tools/list","params":{"cursor":"2"}}"#);

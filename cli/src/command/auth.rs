@@ -47,6 +47,7 @@ pub(crate) enum AuthCommand {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct LoginArgs {
     /// E-mail address of your account
     #[arg(long, alias = "username")]

@@ -1,5 +1,6 @@
 //! `doctor`: looks at everything that commonly goes wrong, and says what to do about it.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -91,7 +92,8 @@ fn table(checks: &[Check]) -> String {
         .filter_map(|check| Some((check.name, check.remedy.as_ref()?)))
         .collect();
     for (name, remedy) in &remedies {
-        out.push_str(&format!("\n\ntry, for {name}: {}", safe(remedy)));
+        // Writing to a String cannot fail.
+        let _ignored = write!(out, "\n\ntry, for {name}: {}", safe(remedy));
     }
     out
 }

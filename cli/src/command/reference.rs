@@ -34,7 +34,16 @@ pub(crate) fn markdown() -> String {
 fn sections(command: &mut Command, path: &str, out: &mut String) {
     let path = format!("{path} {}", command.get_name()).trim().to_owned();
     let help = command.render_long_help().to_string();
-    let help: Vec<_> = help.lines().map(str::trim_end).collect();
+    let is_root = path == command.get_name();
+    let mut is_global = false;
+    let lines = help.lines().map(str::trim_end).filter(|line| {
+        // What every command knows is told once.
+        if !line.is_empty() && !line.starts_with(' ') {
+            is_global = *line == "Everywhere:";
+        }
+        is_root || !is_global
+    });
+    let help: Vec<_> = lines.collect();
     // Writing to a String cannot fail.
     let _ignored = write!(out, "\n## {path}\n\n```text\n{}\n```\n", help.join("\n").trim_end());
     let shown = |child: &&mut Command| child.get_name() != "help" && !child.is_hide_set();

@@ -262,7 +262,9 @@ impl Target {
             return Err(wrong("it names a digest, which follows from the content"));
         }
         let (host, rest) = match text.split_once('/') {
-            Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (Some(host.to_owned()), rest),
+            Some((host, rest)) if (host.contains(['.', ':']) && !host.starts_with('.')) || host == "localhost" => {
+                (Some(host.to_owned()), rest)
+            }
             _ => (None, text),
         };
         let (repository, tag) = rest.rsplit_once(':').unwrap_or((rest, "latest"));
@@ -308,7 +310,7 @@ impl Saved {
                 .kill_on_drop(true);
             match command.output().await {
                 Ok(output) if output.status.success() => return Ok(saved),
-                Ok(output) => told = String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+                Ok(output) => String::from_utf8_lossy(&output.stderr).trim().clone_into(&mut told),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Fault::new(Exit::Failed, format!("starting {engine}")).caused_by(&error)),
             }

@@ -5,6 +5,7 @@ mod call;
 mod connect;
 mod deploy;
 mod init;
+mod kube;
 mod policy;
 mod validate;
 
@@ -49,6 +50,11 @@ pub(crate) enum ServerCommand {
         after_help = "Examples:\n  mcp-runtime server deploy payments --scope org --metadata-dir .mcp\n  mcp-runtime server deploy payments --scope public --image payments --tag v1.0.0 --update"
     )]
     Deploy(deploy::DeployArgs),
+    /// Publish what a manifest describes, after checks that name file and line
+    #[command(
+        after_help = "Examples:\n  mcp-runtime server apply --file payments.yaml\n  mcp-runtime server apply --file payments.yaml --use-kube"
+    )]
+    Apply(kube::ApplyArgs),
     /// List servers
     #[command(after_help = "Examples:\n  mcp-runtime server list\n  mcp-runtime server list --team acme -o json")]
     List(ListArgs),
@@ -108,6 +114,8 @@ pub(crate) struct ListArgs {
     /// Only with this text in the name or description
     #[arg(long, short)]
     query: Option<String>,
+    #[command(flatten)]
+    kube: kube::KubeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +124,8 @@ pub(crate) struct NameArgs {
     name: String,
     #[command(flatten)]
     place: PlaceArgs,
+    #[command(flatten)]
+    kube: kube::KubeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -183,10 +193,12 @@ pub(crate) async fn run(global: &Global, command: ServerCommand) -> Result<Done,
         return policy::run(global, command).await;
     }
     let output = global.form()?;
+    if let Some(done) = kube::run(global, output, &command).await {
+        return done;
+    }
     match command {
-        ServerCommand::Policy(_) => Ok(Done::Well),
         ServerCommand::Call(args) => call::run(Client::new(global)?, output, &args).await,
-        ServerCommand::Generate(_) => Ok(Done::Well),
+        ServerCommand::Policy(_) | ServerCommand::Apply(_) | ServerCommand::Generate(_) => Ok(Done::Well),
         ServerCommand::Init(args) => init::run(output, &args),
         ServerCommand::Validate(args) => validate::run(output, &args),
         ServerCommand::Build(command) => build::run(output, &command).await,

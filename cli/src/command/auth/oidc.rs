@@ -138,7 +138,8 @@ async fn answer(stream: &mut TcpStream, status: &str, text: &str) -> std::io::Re
 pub(super) async fn on_a_device(client: &Client) -> Result<Granted, Fault> {
     #[derive(Deserialize)]
     struct Device {
-        device_code: String,
+        #[serde(rename = "device_code")]
+        secret: String,
         user_code: String,
         verification_uri: String,
         #[serde(default)]
@@ -157,7 +158,7 @@ pub(super) async fn on_a_device(client: &Client) -> Result<Granted, Fault> {
     ));
     let mut interval = Duration::from_secs(device.interval.unwrap_or(5).clamp(1, 60));
     let wait = Duration::from_secs(device.expires_in.unwrap_or(300)).min(LOGIN_WAIT_MAX * 3);
-    let body = json!({ "device_code": device.device_code });
+    let body = json!({ "device_code": device.secret });
     let polling = async {
         loop {
             tokio::time::sleep(interval).await;

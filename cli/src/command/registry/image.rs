@@ -288,17 +288,16 @@ impl Files {
                 .to_string_lossy()
                 .into_owned();
             let name = name.trim_start_matches("./").to_owned();
-            match entry.link_name() {
+            if let Ok(Some(link)) = entry.link_name() {
                 // Older engines wrote a layer once and linked to it afterwards.
-                Ok(Some(link)) => links.push((name, link.to_string_lossy().into_owned())),
-                _ => {
-                    let place = Place {
-                        file: path.to_owned(),
-                        offset: entry.raw_file_position(),
-                        bytes: entry.size(),
-                    };
-                    files.insert(name, place);
-                }
+                links.push((name, link.to_string_lossy().into_owned()));
+            } else {
+                let place = Place {
+                    file: path.to_owned(),
+                    offset: entry.raw_file_position(),
+                    bytes: entry.size(),
+                };
+                files.insert(name, place);
             }
         }
         for (name, link) in links {

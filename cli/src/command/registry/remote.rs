@@ -171,8 +171,8 @@ impl Remote {
 
     /// Answers the registry's challenge.
     async fn introduce(&self, headers: &HeaderMap) -> Result<(), Fault> {
-        let challenges = headers.get_all(header::WWW_AUTHENTICATE).iter();
-        let challenge = challenges.filter_map(|value| Challenge::parse(value.to_str().ok()?)).next();
+        let mut challenges = headers.get_all(header::WWW_AUTHENTICATE).iter();
+        let challenge = challenges.find_map(|value| Challenge::parse(value.to_str().ok()?));
         let pass = match challenge {
             Some(Challenge::Basic) => {
                 let basic = self.login.for_realm(&self.base, &self.base);
@@ -225,8 +225,7 @@ impl Challenge {
             let (_, after) = rest.split_once(&format!("{name}=\""))?;
             Some(after.split_once('"')?.0.to_owned())
         };
-        scheme.eq_ignore_ascii_case("bearer").then(|| ())?;
-        Some(Self::Bearer {
+        scheme.eq_ignore_ascii_case("bearer").then_some(Self::Bearer {
             realm: value("realm")?,
             service: value("service"),
         })

@@ -67,6 +67,11 @@ impl LinesArgs {
         }
     }
 
+    /// Whether new lines are waited for.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.follow
+    }
+
     /// Lines about one server, or by it.
     pub(crate) fn of_server(&self, name: &str) -> Wish {
         let mut wish = self.wish();

@@ -87,11 +87,11 @@ pub(super) async fn run(client: Client, output: Output, args: &CallArgs) -> Resu
     let sessions = Sessions::new(Platform::new(client, wish), false, &tasks);
     let upstream = Upstream::new(sessions, Config::default(), &tasks)
         .map_err(|error| Fault::new(Exit::Failed, error.to_string()).caused_by_source(&error))?;
-    let (ours, input) = tokio::io::duplex(PIPE_BYTES);
-    let (output_end, theirs) = tokio::io::duplex(PIPE_BYTES);
+    let (ours, near) = tokio::io::duplex(PIPE_BYTES);
+    let (far, theirs) = tokio::io::duplex(PIPE_BYTES);
     let pipe = Lines {
-        input,
-        output: output_end,
+        input: near,
+        output: far,
     };
     let serving = adapter::stdio::serve(upstream, StdioConfig::default(), pipe, std::future::pending(), &tasks);
     let talk = Talk {
@@ -101,11 +101,11 @@ pub(super) async fn run(client: Client, output: Output, args: &CallArgs) -> Resu
     };
     let calling = tokio::time::timeout(args.timeout, talk.call(&args.tool, args.arguments()?));
     // The talk closes its side when it is over, and the adapter says good-bye.
-    let (served, called) = futures::future::join(serving, calling).await;
+    let (ended, result) = futures::future::join(serving, calling).await;
     let report = running.stop().await;
     drop(report);
-    served.map_err(|error| Fault::new(Exit::Failed, error.to_string()).caused_by_source(&error))?;
-    let result = called.map_err(|_| {
+    ended.map_err(|error| Fault::new(Exit::Failed, error.to_string()).caused_by_source(&error))?;
+    let result = result.map_err(|_| {
         Fault::new(
             Exit::NotReady,
             format!("{} gave no result within {} s", args.tool, args.timeout.as_secs()),
@@ -129,20 +129,17 @@ impl Talk {
         let about = json!({ "name": "mcp-runtime", "version": env!("CARGO_PKG_VERSION") });
         let hello = json!({ "protocolVersion": LEGACY, "capabilities": {}, "clientInfo": about });
         let mut params = json!({ "name": tool, "arguments": arguments, "_meta": { "progressToken": "call" } });
-        match self.ask("initialize", hello).await? {
-            Ok(_) => {
-                self.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }))
-                    .await?
-            }
+        if self.ask("initialize", hello).await?.is_ok() {
+            let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+            self.send(&ready).await?;
+        } else {
             // A server of the newer era alone knows no handshake. Whatever else was refused is refused again, with its reason.
-            Err(_) => {
-                let meta = params.get_mut("_meta").and_then(Value::as_object_mut);
-                meta.into_iter().for_each(|meta| {
-                    meta.insert("io.modelcontextprotocol/protocolVersion".to_owned(), json!(MODERN));
-                    meta.insert("io.modelcontextprotocol/clientCapabilities".to_owned(), json!({}));
-                    meta.insert("io.modelcontextprotocol/clientInfo".to_owned(), about.clone());
-                });
-            }
+            params["_meta"] = json!({
+                "progressToken": "call",
+                "io.modelcontextprotocol/protocolVersion": MODERN,
+                "io.modelcontextprotocol/clientCapabilities": {},
+                "io.modelcontextprotocol/clientInfo": about,
+            });
         }
         self.ask("tools/call", params).await?.map_err(|error| refused(tool, &error))
     }

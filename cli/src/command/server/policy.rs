@@ -220,7 +220,11 @@ fn locally(inspected: &Inspected, args: &ExplainArgs) -> Result<Explained, Fault
         (.., method) => Target::of(method.as_deref().unwrap_or_default(), None, None),
     };
     let arguments = args.args.as_ref().map(Value::to_string);
-    let (human, agent, team) = (text_of(&args.human), text_of(&args.agent), text_of(&args.as_team));
+    let (human, agent, team) = (
+        text_of(args.human.as_ref()),
+        text_of(args.agent.as_ref()),
+        text_of(args.as_team.as_ref()),
+    );
     let call = Call {
         arguments: arguments.as_deref().map_or(Arguments::Any, Arguments::Json),
         claims: Claims {
@@ -248,8 +252,8 @@ fn locally(inspected: &Inspected, args: &ExplainArgs) -> Result<Explained, Fault
     ))
 }
 
-fn text_of(text: &Option<String>) -> &str {
-    text.as_deref().unwrap_or_default()
+fn text_of(text: Option<&String>) -> &str {
+    text.map_or("", String::as_str)
 }
 
 async fn by_platform(client: &Client, args: &ExplainArgs) -> Result<Explained, Fault> {
