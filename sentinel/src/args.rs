@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME=URL")]
     pub server: Vec<String>,
 
-    /// Folder of YAML files with `MCPServer` objects; changes are taken in while running
+    /// Folder of YAML files with servers, grants and sessions; changes are taken in while running
     #[arg(long, env = "MCP_RUNTIME_MANIFESTS", hide_env_values = true, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
 

@@ -459,6 +459,59 @@ async fn a_server_that_cannot_run_says_why() {
     walk.standalone.stop().await;
 }
 
+/// A container engine as far as a server needs one: it runs the demo server on the published port.
+const ENGINE: &str = r#"#!/bin/sh
+[ "$1" = run ] || exit 0
+for word; do case $word in 127.0.0.1:*:8088) port=${word#127.0.0.1:} ;; esac; done
+echo "asked: $*" >&2
+exec DEMO serve --listen "127.0.0.1:${port%%:*}"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_run_by_the_container_engine_that_is_there() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new();
+    let programs = home.path().join("bin");
+    std::fs::create_dir(&programs).expect("a folder");
+    let launch = home.launch().idle_store().env("PATH", programs.display().to_string());
+    let standalone = launch.start().await;
+    let deploy = [
+        "server",
+        "deploy",
+        "img",
+        "--image",
+        "acme/payments",
+        "--tag",
+        "v1",
+        "--env",
+        "TOKEN=secret-value",
+    ];
+    let exit = standalone.cli(&[&deploy[..], &["--timeout", "2s"]].concat()).await;
+    assert_eq!(exit.status.code(), Some(6), "{exit:?}");
+    assert!(
+        exit.stderr.contains("neither docker nor podman is on the PATH; install one"),
+        "{exit:?}"
+    );
+
+    let demo = program("mcp-demo-server").display().to_string();
+    let engine = programs.join("podman");
+    std::fs::write(&engine, ENGINE.replace("DEMO", &demo)).expect("an engine");
+    std::fs::set_permissions(&engine, std::fs::Permissions::from_mode(0o755)).expect("a program");
+    let said = standalone.cli(&[&deploy[..], &["--update"]].concat()).await;
+    assert!(
+        said.well("deploying an image").contains("img in mcp-servers is ready"),
+        "{said:?}"
+    );
+    let logs = standalone.cli(&["server", "logs", "img", "--grep", "asked"]).await;
+    let logs = logs.well("the log of a container");
+    assert!(
+        logs.contains("--cap-drop=ALL") && logs.contains("acme/payments:v1") && logs.contains("--env TOKEN"),
+        "{logs}"
+    );
+    assert!(!logs.contains("secret-value"), "a value is in the list of processes: {logs}");
+    standalone.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_brings_no_key_may_look_and_change_nothing() {
     let walk = Walk::begin().await;

@@ -22,20 +22,43 @@ pub(crate) enum Answer {
     Not(String),
 }
 
+/// Whether a server that answered still listens. Nothing is sent: it need not be asked again and again.
+pub(crate) async fn listens(server: &Uri) -> Result<(), String> {
+    match tokio::time::timeout(WAIT_MAX, connect(server)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(why(server, &error)),
+        Err(_late) => Err(late(server)),
+    }
+}
+
 /// Pings a server. Of one behind TLS only the connection is tried: whether its certificate is trusted is the gateway's to find out.
 pub(crate) async fn ping(server: &Uri) -> Answer {
     match tokio::time::timeout(WAIT_MAX, attempt(server)).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => Answer::Not(match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => format!("nothing listens on {}", authority(server)),
-            _ => format!("{} does not answer: {error}", authority(server)),
-        }),
-        Err(_late) => Answer::Not(format!(
-            "{} has not answered within {} s",
-            authority(server),
-            WAIT_MAX.as_secs()
-        )),
+        Ok(Err(error)) => Answer::Not(why(server, &error)),
+        Err(_late) => Answer::Not(late(server)),
     }
+}
+
+fn why(server: &Uri, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => format!("nothing listens on {}", authority(server)),
+        _ => format!("{} does not answer: {error}", authority(server)),
+    }
+}
+
+fn late(server: &Uri) -> String {
+    format!("{} has not answered within {} s", authority(server), WAIT_MAX.as_secs())
+}
+
+async fn connect(server: &Uri) -> std::io::Result<TcpStream> {
+    let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
+    let usual = if is_plain(server) { 80 } else { 443 };
+    TcpStream::connect((host, server.port_u16().unwrap_or(usual))).await
+}
+
+fn is_plain(server: &Uri) -> bool {
+    server.scheme_str() == Some("http")
 }
 
 fn authority(server: &Uri) -> &str {
@@ -43,11 +66,8 @@ fn authority(server: &Uri) -> &str {
 }
 
 async fn attempt(server: &Uri) -> std::io::Result<Answer> {
-    let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_plain = server.scheme_str() == Some("http");
-    let port = server.port_u16().unwrap_or(if is_plain { 80 } else { 443 });
-    let mut stream = TcpStream::connect((host, port)).await?;
-    if !is_plain {
+    let mut stream = connect(server).await?;
+    if !is_plain(server) {
         return Ok(Answer::Here);
     }
     let path = server.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);

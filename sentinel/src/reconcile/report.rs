@@ -136,3 +136,93 @@ fn condition(statement: Statement, generation: i64, before: Option<&McpServerSta
         observed_generation: Some(generation),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use domain::Namespace;
+
+    use super::super::wanted::{Kept, wishes};
+    use super::*;
+    use crate::args::ServerArg;
+
+    fn wanted() -> Wanted {
+        let given = [ServerArg {
+            name: domain::ServerName::parse("payments").unwrap(),
+            upstream: "http://127.0.0.1:1/mcp".parse().unwrap(),
+        }];
+        let namespace = Namespace::parse("acme").unwrap();
+        let all = wishes(
+            (&given, &namespace),
+            &crds::Manifests::default(),
+            &Kept::default(),
+            Path::new("/"),
+        );
+        all.servers.into_iter().next().unwrap()
+    }
+
+    fn told(wanted: &Wanted, phase: Option<Phase>, before: Option<&McpServerStatus>, at: i64) -> McpServerStatus {
+        let state = phase.map(|phase| State {
+            phase,
+            upstream: None,
+            message: format!("it is {phase:?}"),
+            restarts: 0,
+        });
+        let found = Found {
+            wanted,
+            url: "http://127.0.0.1:8080/payments/mcp".to_owned(),
+            generation: 3,
+            state: state.as_ref(),
+            policy: None,
+        };
+        status(&found, before, Timestamp::from_seconds(at))
+    }
+
+    #[test]
+    fn a_status_says_what_is_so_and_since_when() {
+        let wanted = wanted();
+        let starting = told(&wanted, Some(Phase::Starting), None, 1);
+        assert_eq!(
+            (starting.phase.as_deref(), starting.deployment_ready),
+            (Some("Pending"), false)
+        );
+        let up = told(&wanted, Some(Phase::Up), Some(&starting), 2);
+        assert_eq!(
+            (up.phase.as_deref(), up.message.as_deref()),
+            (Some("Ready"), Some("it is Up"))
+        );
+        assert_eq!((up.observed_generation, up.policy_ready), (Some(3), false));
+        let later = told(&wanted, Some(Phase::Up), Some(&up), 9);
+        assert_eq!(later, up, "nothing changed, so no time does");
+        let down = told(&wanted, Some(Phase::Failing), Some(&up), 10);
+        assert_eq!(
+            (down.phase.as_deref(), down.message.as_deref()),
+            (Some("Error"), Some("it is Failing"))
+        );
+        let times: Vec<_> = down
+            .conditions
+            .iter()
+            .map(|condition| condition.last_transition_time.clone())
+            .collect();
+        let (old, new) = (
+            Timestamp::from_seconds(1).to_string(),
+            Timestamp::from_seconds(10).to_string(),
+        );
+        assert_eq!(times, [new, old.clone(), old]);
+    }
+
+    #[test]
+    fn what_cannot_run_or_has_no_route_is_an_error_that_says_why() {
+        let mut wanted = wanted();
+        wanted.route = Err("/payments/mcp belongs to server acme/other".to_owned());
+        let status = told(&wanted, Some(Phase::Up), None, 1);
+        assert_eq!(status.phase.as_deref(), Some("Error"));
+        assert_eq!(status.message.as_deref(), Some("/payments/mcp belongs to server acme/other"));
+        wanted.launch = Err("nothing says what to run".to_owned());
+        assert_eq!(
+            told(&wanted, None, None, 1).message.as_deref(),
+            Some("nothing says what to run")
+        );
+    }
+}

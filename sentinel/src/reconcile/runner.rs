@@ -298,8 +298,15 @@ impl Run {
     async fn look(&self, places: Vec<Uri>, subject: &str) {
         let started = Instant::now();
         let mut pause = LOOK_FIRST;
+        // Where it answered at the last look.
+        let mut found: Option<Uri> = None;
         loop {
-            match look_once(&places).await {
+            let answered = match &found {
+                Some(upstream) => probe::listens(upstream).await.map(|()| upstream.clone()),
+                None => look_once(&places).await,
+            };
+            found = answered.as_ref().ok().cloned();
+            match answered {
                 Ok(upstream) => {
                     let message = format!("{subject} and answers at {upstream}");
                     self.tell(|state| {
