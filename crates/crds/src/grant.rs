@@ -115,7 +115,7 @@ pub struct ToolRule {
     pub required_trust: Option<TrustLevel>,
     /// A CEL condition over `arguments`; the rule holds where it is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 2048))]
     pub when: Option<String>,
 }
 
@@ -131,6 +131,10 @@ pub struct PromptRule {
     /// Least trust that getting them needs by this rule; `low` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required_trust: Option<TrustLevel>,
+    /// A CEL condition over `arguments`; the rule holds where it is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub when: Option<String>,
 }
 
 /// What a grant says about resources.

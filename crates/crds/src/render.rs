@@ -186,7 +186,7 @@ fn prompt_rule(rule: &PromptRule) -> document::Rule {
         name: rule.name.clone(),
         decision: word(rule.decision.as_str()),
         required_trust: rule.required_trust.and_then(|trust| word(trust.as_str())),
-        when: String::new(),
+        when: text(rule.when.as_deref()),
     }
 }
 

@@ -39,7 +39,7 @@ spec:
   toolRules:
     - {name: pay, decision: allow, requiredTrust: high, when: "arguments.amount <= 100"}
     - {name: list, decision: allow}
-  promptRules: [{name: "greet*", decision: deny}]
+  promptRules: [{name: "greet*", decision: deny, when: 'arguments.tone == "rude"'}]
   resourceRules: [{uri: "file:///data/**", decision: allow, requiredTrust: medium}]
   validFrom: "2026-01-01T00:00:00Z"
   validUntil: "2027-01-01T00:00:00.5Z"
