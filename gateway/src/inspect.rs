@@ -1,14 +1,18 @@
 //! What a request's body asks for, read once and borrowed from it. The body itself is forwarded as it came.
 //!
 //! Reading is strict where two parsers could disagree: a control key that comes twice, or in another case (which some parsers take for
-//! the same), makes the message ambiguous. Everything that decides nothing is skipped unread.
+//! the same), makes the message ambiguous. What decides nothing is not kept, but has to be such that every parser reads it.
+
+mod plain;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+use plain::{Plain, Raw, is_alike};
 
 /// Most messages of a batch: each costs a decision.
 const BATCH_MAX: usize = 100;
@@ -215,8 +219,8 @@ fields!(Params {
     "uri" => uri: Text<'a>,
     "protocolVersion" => protocol_version: Text<'a>,
     "clientInfo" => client: Object<Client<'a>>,
-    "requestId" => request_id: &'a RawValue,
-    "arguments" => arguments: &'a RawValue,
+    "requestId" => request_id: Raw<'a>,
+    "arguments" => arguments: Raw<'a>,
     "notifications" => subscriptions: Object<Wanted<'a>>,
     "ref" => reference: Object<Reference<'a>>,
     "_meta" => meta: Object<Meta<'a>>,
@@ -235,7 +239,7 @@ impl<'a> Fields<'a> for Message<'a> {
     fn take<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<Taken, M::Error> {
         match key {
             "jsonrpc" => self.version = map.next_value::<Text<'a>>()?.into(),
-            "id" => self.id = Some(map.next_value()?),
+            "id" => self.id = map.next_value::<Raw<'a>>()?.into(),
             "method" => {
                 let text: Text<'a> = map.next_value()?;
                 self.method = Some(text.0.ok_or_else(|| M::Error::custom("`method` is not text"))?);
@@ -243,7 +247,7 @@ impl<'a> Fields<'a> for Message<'a> {
             "params" => self.params = map.next_value::<Object<Params<'a>>>()?.into(),
             "result" | "error" => {
                 self.is_response = true;
-                map.next_value::<IgnoredAny>()?;
+                map.next_value::<Plain>()?;
             }
             _ => return Ok(Taken::Skip),
         }
@@ -309,11 +313,11 @@ impl<'de> Visitor<'de> for TextVisitor {
         Ok(None)
     }
     fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        while seq.next_element::<Plain>()?.is_some() {}
         Ok(None)
     }
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        while map.next_entry::<Plain, Plain>()?.is_some() {}
         Ok(None)
     }
 }
@@ -343,7 +347,7 @@ impl<'de, T: Fields<'de>> Visitor<'de> for ObjectVisitor<T> {
         Ok(None)
     }
     fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        while seq.next_element::<Plain>()?.is_some() {}
         Ok(None)
     }
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
@@ -351,10 +355,10 @@ impl<'de, T: Fields<'de>> Visitor<'de> for ObjectVisitor<T> {
         // One bit per control name seen.
         let mut seen = 0_u32;
         while let Some(Text(Some(key))) = map.next_key::<Text<'de>>()? {
-            if let Some(index) = T::CONTROL.iter().position(|name| name.eq_ignore_ascii_case(&key)) {
+            if let Some(index) = T::CONTROL.iter().position(|name| is_alike(name, &key)) {
                 if T::CONTROL[index] != key {
                     return Err(M::Error::custom(format_args!(
-                        "`{}` is written in another case",
+                        "`{}` is written in another way",
                         T::CONTROL[index]
                     )));
                 }
@@ -364,7 +368,7 @@ impl<'de, T: Fields<'de>> Visitor<'de> for ObjectVisitor<T> {
                 seen |= 1 << index;
             }
             if let Taken::Skip = fields.take(&key, &mut map)? {
-                map.next_value::<IgnoredAny>()?;
+                map.next_value::<Plain>()?;
             }
         }
         Ok(Some(fields))

@@ -65,6 +65,14 @@ fn what_parsers_could_read_differently_is_unclear() {
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","meth\u006fd":"ping"}"#,
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","Name":"b"}}"#,
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}"#,
+        // Signs that Go folds to `s` and `k`, and a key that ends early for whoever reads to the first zero.
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"},"param\u017f":{"name":"b"}}"#,
+        r#"{"j\u017fonrpc":"2.0","jsonrpc":"2.0","id":1,"method":"tools/call"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name\u0000x":"b"}}"#,
+        // Numbers, signs and depths that are not read alike.
+        r#"{"jsonrpc":"2.0","id":1e400,"method":"tools/call"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"x":1e400}}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"x":"\ud800"}}}"#,
         r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#,
         r#"{"id":1,"method":"ping"}"#,
         r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
