@@ -274,6 +274,7 @@ impl From<ObjectError> for Problem {
                 format!("you have {count} servers, and {max} is the most one account may have"),
             )
             .with_hint("retire a server with `mcp-runtime server delete NAME`, or ask an administrator for more"),
+            ObjectError::Refused(why) => Self::unprocessable(why).with_code("invalid"),
             failed @ ObjectError::Failed(_) => Self::internal(failed),
         }
     }

@@ -65,6 +65,17 @@ pub struct Object {
     pub updated_at: Timestamp,
 }
 
+impl Object {
+    /// Whether the object only makes sense with a server.
+    pub(crate) fn depends_on(&self, server: &Self) -> bool {
+        let text = |pointer| self.spec.pointer(pointer).and_then(Value::as_str);
+        server.kind == ObjectKind::Server
+            && self.kind != ObjectKind::Server
+            && text("/serverRef/name") == Some(&server.name)
+            && text("/serverRef/namespace").is_none_or(|namespace| namespace.is_empty() || namespace == server.namespace)
+    }
+}
+
 /// What must be so for a write to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
@@ -121,6 +132,9 @@ pub enum ObjectError {
     /// The owner has as many as they may.
     #[error("the owner has {count} objects of this kind, at most {max} are allowed")]
     Quota { count: u32, max: u32 },
+    /// Whoever keeps objects does not take this one; the text says why.
+    #[error("the object is refused: {0}")]
+    Refused(String),
     #[error("keeping objects")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

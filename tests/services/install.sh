@@ -10,6 +10,7 @@
 #   tests/services/install.sh prometheus  only promtool, which checks alert rules
 #   tests/services/install.sh kubernetes  only the Kubernetes control plane, built from its modules; needs Go
 #   tests/services/install.sh postgres    only PostgreSQL, from Debian
+#   tests/services/install.sh schemathesis  only Schemathesis, which asks our API whatever its description allows
 #
 # Everything lands in ${MCP_RUNTIME_SERVICES:-<repository>/.services}. Each part leaves a stamp with the digest of
 # its pins, so a second run changes nothing and takes milliseconds; several runs at once wait for each other.
@@ -87,9 +88,9 @@ install_python() {
 
 part=${1:-all}
 case $part in
-all | node | python | clickhouse | kafka | kubernetes | postgres | prometheus) ;;
+all | node | python | clickhouse | kafka | kubernetes | postgres | prometheus | schemathesis) ;;
 *)
-    say "usage: install.sh [all|node|python|clickhouse|kafka|kubernetes|postgres|prometheus]"
+    say "usage: install.sh [all|node|python|clickhouse|kafka|kubernetes|postgres|prometheus|schemathesis]"
     exit 2
     ;;
 esac
@@ -107,5 +108,6 @@ if wanted clickhouse; then install_python clickhouse; fi
 if wanted prometheus; then need 'promtool --version' prometheus; fi
 if wanted kafka; then MCP_RUNTIME_SERVICES=$services "$here/kafka/kafka.sh" install >/dev/null; fi
 if wanted kubernetes; then MCP_RUNTIME_SERVICES=$services "$here/kubernetes/build" >/dev/null; fi
+if wanted schemathesis; then install_python schemathesis; fi
 if wanted postgres; then "$here/postgres/postgres.sh" install >/dev/null; fi
 printf '%s\n' "$services"

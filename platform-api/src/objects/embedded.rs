@@ -153,7 +153,7 @@ impl EmbeddedObjects {
             .map_err(DatabaseError::Query)?;
         for row in &rows {
             let other = object(row)?;
-            if other.uid == target.uid || depends(&other, &target) {
+            if other.uid == target.uid || other.depends_on(&target) {
                 gone.push(other);
             }
         }
@@ -182,18 +182,6 @@ impl EmbeddedObjects {
         }
         Ok(gone)
     }
-}
-
-/// Whether an object only makes sense with a server.
-fn depends(object: &Object, server: &Object) -> bool {
-    server.kind == ObjectKind::Server
-        && object.kind != ObjectKind::Server
-        && object.spec.pointer("/serverRef/name").and_then(Value::as_str) == Some(&server.name)
-        && object
-            .spec
-            .pointer("/serverRef/namespace")
-            .and_then(Value::as_str)
-            .is_none_or(|namespace| namespace.is_empty() || namespace == server.namespace)
 }
 
 async fn locked(transaction: &mut Transaction, write: &Write) -> Result<Option<Object>, DatabaseError> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use axum::response::Response;
 use domain::Event;
 use futures::future::BoxFuture;
+use platform_api::objects::Objects;
 use platform_api::objects::embedded::EmbeddedObjects;
 use platform_api::{Api, AuditSink, Control, ControlConfig, Database};
 use serde_json::{Value, json};
@@ -49,12 +50,26 @@ impl Platform {
     }
 
     pub(crate) async fn over(database: Database, folder: tempfile::TempDir, config_of_control: ControlConfig) -> Self {
+        let objects = Arc::new(EmbeddedObjects::open(database.clone()).await.unwrap());
+        let kept: Arc<dyn Objects> = Arc::<EmbeddedObjects>::clone(&objects);
+        Self {
+            objects,
+            ..Self::over_objects(database, folder, config_of_control, kept).await
+        }
+    }
+
+    /// Over whatever keeps objects.
+    pub(crate) async fn over_objects(
+        database: Database,
+        folder: tempfile::TempDir,
+        config_of_control: ControlConfig,
+        kept: Arc<dyn Objects>,
+    ) -> Self {
         let running = Tasks::for_test();
         let tasks = running.tasks();
         let facts = Arc::new(Facts::default());
         let objects = Arc::new(EmbeddedObjects::open(database.clone()).await.unwrap());
         let sink: Arc<dyn AuditSink> = Arc::<Facts>::clone(&facts);
-        let kept: Arc<dyn platform_api::objects::Objects> = Arc::<EmbeddedObjects>::clone(&objects);
         let control = Control::new(config_of_control, database, kept, sink, &tasks);
         control.ensure_admin(ROOT, PASSWORD.to_owned()).await.unwrap();
         let store = Arc::new(Store::default());

@@ -145,3 +145,39 @@ async fn pages_come_in_the_order_of_bytes_and_meet() {
     }
     assert_eq!(seen, ["a", "a-1", "a1", "b", "z"]);
 }
+
+#[tokio::test]
+async fn what_is_removed_leaves_nothing_behind_and_frees_its_name() {
+    let platform = Platform::new().await;
+    let ada = platform.person("ada@example.com", &[("acme", "owner")]).await;
+    let done = async |method: &str, uri: &str, body: Value| platform.done(method, uri, &ada, body).await;
+    done("POST", "/api/v1/runtime/servers", server("payments")).await;
+    let grant = json!({
+        "name": "cursor", "namespace": "mcp-team-acme", "serverRef": {"name": "payments"}, "subject": {"agentID": "cursor"},
+        "allowedSideEffects": ["read"],
+    });
+    done("POST", "/api/v1/runtime/grants", grant).await;
+    let wish = json!({"serverName": "payments", "agentID": "cursor"});
+    done("POST", "/api/v1/runtime/adapter/sessions", wish.clone()).await;
+    let session = done("POST", "/api/v1/runtime/adapter/sessions", wish).await;
+    let counts = async || {
+        let summary = done("GET", "/api/v1/dashboard/summary", Value::Null).await;
+        [
+            &summary["published_servers"],
+            &summary["active_grants"],
+            &summary["open_sessions"],
+        ]
+        .map(|count| count.as_u64().unwrap())
+    };
+    assert_eq!(counts().await, [1, 1, 2]);
+    let name = session["name"].as_str().unwrap();
+    let revoke = format!("/api/v1/runtime/sessions/mcp-team-acme/{name}/revoke");
+    done("POST", &revoke, Value::Null).await;
+    assert_eq!(counts().await, [1, 1, 1], "what is revoked is not open");
+    let gone = done("DELETE", "/api/v1/runtime/servers/mcp-team-acme/payments", Value::Null).await;
+    assert_eq!(gone["removed"].as_array().unwrap().len(), 3, "{gone}");
+    assert_eq!(counts().await, [0, 0, 0]);
+    done("DELETE", "/api/v1/runtime/teams/acme", Value::Null).await;
+    let again = json!({"slug": "acme"});
+    platform.done("POST", "/api/v1/runtime/teams", &platform.root, again).await;
+}

@@ -23,5 +23,6 @@ mod policy;
 mod reference;
 mod registry;
 mod servers;
+mod strangers;
 mod tools;
 mod world;

@@ -11,7 +11,7 @@ const NONE: Value = Value::Null;
 const RETURN: &str = "http://127.0.0.1:49152/callback";
 const FINISH: &str = "/api/v1/auth/oidc/finish";
 
-fn config(provider: &Provider, client: &str) -> ControlConfig {
+pub(crate) fn config(provider: &Provider, client: &str) -> ControlConfig {
     let secret = (client == "web").then(|| ClientSecret::new("web-secret"));
     ControlConfig {
         oidc: Some(OidcConfig {

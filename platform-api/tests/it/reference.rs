@@ -136,3 +136,17 @@ fn the_page_tells_every_route() {
         "docs/api.md is not up to date: UPDATE_DOCS=1 cargo test -p platform-api --test it reference"
     );
 }
+
+#[test]
+fn every_test_named_beside_a_gap_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("docs/known-gaps.md")).unwrap();
+    let named = page.split('`').filter_map(|word| word.split_once("::"));
+    let mut count = 0;
+    for (file, test) in named.filter(|(file, _)| file.ends_with(".rs")) {
+        let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(text.contains(&format!("fn {test}(")), "{file} has no test {test}");
+        count += 1;
+    }
+    assert!(count > 40, "{count}");
+}
