@@ -17,6 +17,7 @@ use crate::rate::Rate;
 use crate::record::RecorderLimits;
 use crate::refusal::DenyStatus;
 use crate::route::Route;
+use crate::traces::TracesConfig;
 
 /// Governed MCP reverse proxy: passes requests to one MCP server and records each of them.
 #[derive(Clone, Debug, clap::Parser)]
@@ -142,6 +143,9 @@ pub struct GatewayArgs {
 
     #[command(flatten)]
     pub events: EventArgs,
+
+    #[command(flatten)]
+    pub traces: TraceArgs,
 }
 
 /// Certificates of the listener. Files are taken in again whenever they change.
@@ -312,6 +316,19 @@ pub struct EventArgs {
     pub spool_bytes_max: u64,
 }
 
+/// Where spans go.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Traces")]
+pub struct TraceArgs {
+    /// OpenTelemetry collector that gets a span of each request, such as `http://otel-collector:4318`: OTLP over HTTP, as JSON.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    pub otlp_endpoint: Option<Uri>,
+
+    /// What the spans name as their service [default: <server>-gateway].
+    #[arg(long, env = "OTEL_SERVICE_NAME", hide_env_values = true, value_name = "NAME")]
+    pub otel_service_name: Option<String>,
+}
+
 /// What [`serve`](crate::serve) needs: all of it checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -326,6 +343,8 @@ pub struct Config {
     pub policy: Option<PolicyConfig>,
     /// `None`: events are counted and dropped.
     pub delivery: Option<DeliveryConfig>,
+    /// `None`: no spans are sent.
+    pub traces: Option<TracesConfig>,
 }
 
 /// Why options cannot be used together.
@@ -359,6 +378,7 @@ impl TryFrom<GatewayArgs> for Config {
         route.cluster = args.cluster_name.filter(|name| !name.is_empty());
         route.team_id = args.team_id.filter(|id| !id.is_empty());
         route.source = args.events.analytics_source.clone().filter(|source| !source.is_empty());
+        let traces = traces(args.traces, &route.server)?;
         route.strip_prefix = args.strip_prefix;
         let external_base_url = args
             .external_base_url
@@ -402,6 +422,7 @@ impl TryFrom<GatewayArgs> for Config {
             policy: PolicyConfig::of(args.policy.policy_file, args.policy.stream, age_max)
                 .map_err(|url| ConfigError::PolicyUrl { url })?,
             delivery: delivery(args.events)?,
+            traces,
         })
     }
 }
@@ -429,6 +450,14 @@ fn delivery(args: EventArgs) -> Result<Option<DeliveryConfig>, ConfigError> {
     Ok(Some(DeliveryConfig {
         spool,
         ..DeliveryConfig::new(http_address("--analytics-ingest-url", ingest)?, api_key)
+    }))
+}
+
+fn traces(args: TraceArgs, server: &str) -> Result<Option<TracesConfig>, ConfigError> {
+    let Some(endpoint) = args.otlp_endpoint else { return Ok(None) };
+    Ok(Some(TracesConfig {
+        endpoint: http_address("--otlp-endpoint", endpoint)?,
+        service_name: args.otel_service_name.unwrap_or_else(|| format!("{server}-gateway")),
     }))
 }
 

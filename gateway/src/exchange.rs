@@ -26,6 +26,7 @@ use crate::route::{Recording, Site};
 use crate::scan::{Found, JsonScan, SseScan};
 use crate::sessions::{SessionFacts, SessionKey};
 use crate::text::bounded;
+use crate::traces::Ended;
 
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -248,6 +249,17 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.finish();
         self.shared.metrics.ended(&self.site, &self.payload);
+        if let Some(traces) = self.shared.traces.get() {
+            let route = &self.site.route;
+            traces.take(&Ended {
+                trace: self.trace,
+                parent: self.parent,
+                began: self.timestamp,
+                server: &route.server,
+                namespace: &route.namespace,
+                payload: &self.payload,
+            });
+        }
         self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.site.route.recording == Recording::Off {
             return;

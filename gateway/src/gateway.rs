@@ -1,8 +1,8 @@
 //! The pipeline: limit, identify, inspect, authorize, forward, record. Each step continues or answers; recording happens when the
 //! exchange is dropped, so it cannot be left out.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +28,7 @@ use crate::record::Recorder;
 use crate::refusal::{DenyStatus, Refusal};
 use crate::route::RouteTable;
 use crate::sessions::Sessions;
+use crate::traces::{Traces, TracesConfig};
 use crate::upstream::{AskFault, IDLE_MAX, Lease};
 
 /// Lists that were shortened for one caller are not for others.
@@ -108,6 +109,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) limiter: Limiter,
     pub(crate) issuers: Issuers,
+    pub(crate) traces: OnceLock<Traces>,
     pub(crate) in_flight: AtomicU64,
     /// Bytes of large bodies that are held now.
     pub(crate) bodies_bytes: AtomicUsize,
@@ -123,6 +125,7 @@ impl Gateway {
             metrics: GatewayMetrics::shared(tasks.metrics(), &recorder),
             limiter: Limiter::default(),
             issuers: Issuers::default(),
+            traces: OnceLock::new(),
             sessions: Sessions::new(limits.sessions_max, limits.session_idle_timeout),
             connector: forward::connector(limits.connect_timeout),
             clock: tasks.clock().clone(),
@@ -144,6 +147,11 @@ impl Gateway {
     /// The routes, to be replaced while requests pass.
     pub fn routes(&self) -> &RouteTable {
         &self.shared.routes
+    }
+
+    /// Sends a span of each exchange to a collector, from now on. Only the first collector counts.
+    pub fn trace(&self, config: TracesConfig, tasks: &Tasks) {
+        self.shared.traces.get_or_init(|| Traces::start(config, tasks));
     }
 
     /// Requests that have not ended.

@@ -36,10 +36,11 @@ mod standing;
 mod status;
 mod text;
 mod tools;
+mod traces;
 mod upstream;
 
 pub use answer::{AnswerBody, AnswerFault};
-pub use args::{Args, Config, ConfigError, EventArgs, GatewayArgs, PolicyArgs, TlsArgs};
+pub use args::{Args, Config, ConfigError, EventArgs, GatewayArgs, PolicyArgs, TlsArgs, TraceArgs};
 pub use delivery::{ApiKey, Coding, DeliveryConfig, DeliveryError, SpoolConfig, deliver};
 pub use forward::{CallerRules, ForwardRules, HostHeader};
 pub use gateway::{Gateway, GatewayLimits};
@@ -50,3 +51,4 @@ pub use record::{Delivery, DeliveryStatus, Recorder, RecorderLimits};
 pub use refusal::DenyStatus;
 pub use route::{Recording, Route, RouteFault, RouteTable};
 pub use serve::{listen, listen_tls, serve};
+pub use traces::TracesConfig;

@@ -53,6 +53,9 @@ pub async fn serve(config: Config, listener: TcpListener, admin: TcpListener, ta
     )
     .context("serving health and metrics")?;
     let gateway = Gateway::new(routes, recorder, config.limits, tasks);
+    if let Some(traces) = config.traces {
+        gateway.trace(traces, tasks);
+    }
     let address = match config.tls {
         None => listen(&gateway, listener, tasks),
         Some(files) => {

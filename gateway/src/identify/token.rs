@@ -190,13 +190,13 @@ fn resources(rules: &IdentityRules, site: &Site, path: &str) -> Vec<String> {
 
 /// What `WWW-Authenticate` says, and where the metadata is: `base` is the address that the client used, `path` the one it asked for.
 pub(crate) fn challenge(metadata_url: &str, scopes: &[String], error: Option<&str>) -> HeaderValue {
-    let mut text = format!("Bearer resource_metadata=\"{metadata_url}\"");
-    if let Some(error) = error {
-        text.push_str(&format!(", error=\"{error}\""));
-    }
-    if !scopes.is_empty() {
-        text.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
-    }
+    let error = error.map(|error| format!(", error=\"{error}\"")).unwrap_or_default();
+    let scope = if scopes.is_empty() {
+        String::new()
+    } else {
+        format!(", scope=\"{}\"", scopes.join(" "))
+    };
+    let text = format!("Bearer resource_metadata=\"{metadata_url}\"{error}{scope}");
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
 }
 
