@@ -20,7 +20,11 @@ impl Exchange {
     /// Whether lists in the answer must be shortened to what the caller may use.
     pub(crate) fn needs_filter(&self) -> bool {
         let may_list = self.asked == Asked::Stream || self.rpc_method().is_some_and(|method| method.ends_with("/list"));
-        may_list && self.policy.filters_lists()
+        // A server that refuses in plain text lists nothing, and its client is told so as it said it.
+        let is_refusal = self.payload.response_kind == Some(ResponseKind::Other)
+            && !self.unread
+            && self.payload.status.is_some_and(|status| status >= 400);
+        may_list && !is_refusal && self.policy.filters_lists()
     }
 
     /// What shortens the lists of the answer.
