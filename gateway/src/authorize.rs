@@ -207,7 +207,6 @@ fn refused(exchange: &Exchange, verdict: &Verdict, wait: Option<std::time::Durat
             None => refusal,
         },
         _ if status == StatusCode::UNAUTHORIZED => refusal.with_challenge(exchange.challenge(None)),
-        Reason::RateExceeded => refusal,
         _ => refusal.within_protocol(exchange.shared.limits.deny_status),
     }
 }

@@ -109,9 +109,14 @@ impl Refusal {
     /// The refusal as a JSON-RPC error.
     fn rpc_error(&self, id: &[u8], trace: TraceContext) -> Vec<u8> {
         let code = self.rpc_code.unwrap_or_else(|| i64::from(self.problem.status.as_u16()));
+        // Most clients show the message alone.
+        let mut message = format!("{} ({})", self.problem.message, self.problem.code);
+        if let Some(hint) = &self.problem.hint {
+            message = format!("{message}; {hint}");
+        }
         let fault = Fault {
             code,
-            message: &self.problem.message,
+            message: &message,
             reason: self.problem.code,
             hint: self.problem.hint.as_deref(),
         };

@@ -5,6 +5,8 @@ mod columns;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]
+mod denials;
+#[cfg(test)]
 mod governed;
 #[cfg(test)]
 mod legacy;
@@ -19,4 +21,12 @@ mod passing;
 #[cfg(test)]
 mod policy_file;
 #[cfg(test)]
+mod policy_stream;
+#[cfg(test)]
+mod streams;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod symptoms;
+#[cfg(test)]
+mod traces;

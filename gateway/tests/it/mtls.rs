@@ -357,7 +357,7 @@ async fn a_client_that_does_not_speak_tls_takes_nothing_from_others() {
     let mut rest = Vec::new();
     let read = tokio::io::AsyncReadExt::read_to_end(&mut plain, &mut rest);
     drop(
-        tokio::time::timeout(Duration::from_secs(60), read)
+        tokio::time::timeout(Duration::from_mins(1), read)
             .await
             .expect("the connection is closed"),
     );

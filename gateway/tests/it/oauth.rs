@@ -1,4 +1,4 @@
-//! A server that takes the access tokens of a real OpenID provider.
+//! A server that takes the access tokens of a real `OpenID` provider.
 
 use std::time::Duration;
 
@@ -53,11 +53,11 @@ impl Guarded {
 
     /// A token that is right in every way but those given.
     async fn token(&self, header: Value, changes: Value) -> String {
-        let claims = self.claims(changes);
+        let claims = self.claims(&changes);
         self.provider.sign(header, claims).await
     }
 
-    fn claims(&self, changes: Value) -> Value {
+    fn claims(&self, changes: &Value) -> Value {
         let now = Clock::system().unix_ns() / 1_000_000_000;
         let mut claims = json!({
             "iss": self.provider.issuer(), "aud": AUDIENCE, "sub": "service", "client_id": "service",
@@ -117,7 +117,10 @@ async fn a_token_of_the_provider_names_its_caller_and_goes_no_further() {
     );
     assert_eq!(guarded.provider.count("jwks").await, 1);
     let (status, _, body) = guarded.governed.post(&spoofed, call("refund")).await;
-    assert_eq!((status, &body["error"]["data"]["reason"]), (200, &json!("tool_side_effect_unknown")));
+    assert_eq!(
+        (status, &body["error"]["data"]["reason"]),
+        (200, &json!("tool_side_effect_unknown"))
+    );
     assert_eq!(guarded.provider.count("jwks").await, 1, "one fetch serves them all");
 }
 
@@ -219,7 +222,7 @@ async fn every_token_that_is_wrong_in_one_way_is_refused() {
     ] {
         tokens.push((header.to_string(), guarded.token(header, json!({})).await));
     }
-    let stranger = guarded.provider.sign_as_stranger(json!({}), guarded.claims(json!({}))).await;
+    let stranger = guarded.provider.sign_as_stranger(json!({}), guarded.claims(&json!({}))).await;
     tokens.push(("signed by a stranger".to_owned(), stranger));
     let (head, signature) = good.rsplit_once('.').unwrap();
     let (header, claims) = head.split_once('.').unwrap();
