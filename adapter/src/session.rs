@@ -225,15 +225,15 @@ impl Sessions {
             ..BackoffPolicy::default()
         });
         loop {
-            let held = changes.borrow_and_update().clone();
-            let Some((at, session)) = held.renew_at.zip(held.session) else {
+            let now = changes.borrow_and_update().clone();
+            let Some((due, held)) = now.renew_at.zip(now.session) else {
                 tokio::select! {
                     changed = changes.changed() => changed.map_err(anyhow::Error::from)?,
                     () = shutdown.requested() => return Ok(()),
                 }
                 continue;
             };
-            let wait = at.since(self.now());
+            let wait = due.since(self.now());
             if !wait.is_zero() {
                 tokio::select! {
                     // In slices: a machine that slept wakes up with a clock that jumped.
@@ -244,7 +244,7 @@ impl Sessions {
             }
             let renewed = {
                 let _one = self.0.asking.lock().await;
-                self.ask(Some(session)).await
+                self.ask(Some(held)).await
             };
             match renewed {
                 Ok(_) => backoff.reset(),

@@ -9,6 +9,7 @@
 #   tests/services/install.sh clickhouse  only the ClickHouse engine
 #   tests/services/install.sh prometheus  only promtool, which checks alert rules
 #   tests/services/install.sh kubernetes  only the Kubernetes control plane, built from its modules; needs Go
+#   tests/services/install.sh registry    only the image registry, built from its module; needs Go
 #   tests/services/install.sh postgres    only PostgreSQL, from Debian
 #   tests/services/install.sh schemathesis  only Schemathesis, which asks our API whatever its description allows
 #
@@ -88,9 +89,9 @@ install_python() {
 
 part=${1:-all}
 case $part in
-all | node | python | clickhouse | kafka | kubernetes | postgres | prometheus | schemathesis) ;;
+all | node | python | clickhouse | kafka | kubernetes | postgres | prometheus | schemathesis | registry) ;;
 *)
-    say "usage: install.sh [all|node|python|clickhouse|kafka|kubernetes|postgres|prometheus|schemathesis]"
+    say "usage: install.sh [all|node|python|clickhouse|kafka|kubernetes|postgres|prometheus|schemathesis|registry]"
     exit 2
     ;;
 esac
@@ -107,6 +108,7 @@ if wanted clickhouse; then install_python clickhouse; fi
 # Debian's package starts a server where there is an init system; nothing here needs it.
 if wanted prometheus; then need 'promtool --version' prometheus; fi
 if wanted kafka; then MCP_RUNTIME_SERVICES=$services "$here/kafka/kafka.sh" install >/dev/null; fi
+if wanted registry; then MCP_RUNTIME_SERVICES=$services "$here/registry/build" >/dev/null; fi
 if wanted kubernetes; then MCP_RUNTIME_SERVICES=$services "$here/kubernetes/build" >/dev/null; fi
 if wanted schemathesis; then install_python schemathesis; fi
 if wanted postgres; then "$here/postgres/postgres.sh" install >/dev/null; fi

@@ -112,7 +112,7 @@ impl Rig {
         let (output, ours) = tokio::io::duplex(1 << 16);
         #[expect(clippy::disallowed_methods, reason = "the test holds the handle and awaits it")]
         let done = tokio::spawn(async move {
-            let client = super::Lines { input: theirs, output };
+            let client = Lines { input: theirs, output };
             serve(upstream, config, client, std::future::pending(), &tasks).await
         });
         Self {
