@@ -2,6 +2,8 @@
 //! API server of Kubernetes.
 
 pub mod embedded;
+#[cfg(feature = "kube")]
+pub mod kubernetes;
 pub mod manifests;
 
 use std::collections::BTreeMap;

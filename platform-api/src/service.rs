@@ -6,6 +6,7 @@
 //! database (where there is one) ─► accounts, teams, keys, servers, grants, sessions
 //! ```
 
+mod control;
 mod dead_letters;
 mod exposition;
 mod operations;
@@ -17,10 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use domain::Event;
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use sentinel_queue::EventAppender as _;
 use sentinel_queue::kafka::{AppenderArgs, AppenderConfig, ConnectError, KafkaAppender, KafkaDeadLetters, KafkaView};
 use sentinel_store::Reader;
 use sentinel_store::clickhouse::{ClickHouseStore, Config as StoreConfig, OpenError, SqlAccountArgs, StoreArgs};
@@ -29,8 +26,9 @@ use service_kit::{ProcessArgs, ReadinessFlag, Stage, Tasks, reach};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
-use crate::objects::embedded::EmbeddedObjects;
-use crate::{Api, Args, AuditSink, Config, Control, ControlConfig, Database};
+use crate::{Api, Args, Config};
+use control::ControlSettings;
+pub use control::{ControlArgs, ObjectsPlace};
 use operations::ClusterOperations;
 use parts::{Part, Parts};
 
@@ -79,16 +77,8 @@ pub struct Command {
     )]
     pub database_url_file: Option<PathBuf>,
 
-    /// Where published servers are reached, such as `https://mcp.example.com`; the route follows.
-    #[arg(
-        long = "platform-api-servers-url",
-        env = "PLATFORM_API_SERVERS_URL",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:8080",
-        value_name = "URL",
-        help_heading = "Platform API"
-    )]
-    pub servers_url: String,
+    #[command(flatten)]
+    pub control: ControlArgs,
 
     /// Admin pages of the parts that the status tells of, as `part=http://host:port` with commas between. Every address that a host
     /// name stands for is asked.
@@ -135,7 +125,7 @@ pub struct Bound {
     kafka: AppenderConfig,
     view: KafkaView,
     database_url: Option<String>,
-    servers_url: String,
+    control: ControlSettings,
     parts: Parts,
     listener: TcpListener,
 }
@@ -165,7 +155,7 @@ impl Bound {
             store,
             kafka,
             database_url: database_url.transpose()?,
-            servers_url: args.servers_url,
+            control: args.control.try_into()?,
             parts: Parts::new(args.parts),
             listener: service_kit::http::bind(args.listen)?,
         };
@@ -209,38 +199,12 @@ impl Bound {
         let api = match self.database_url {
             None => Api::new(config.clone(), reader, operations, tasks),
             Some(url) => {
-                let control = open_control(url.trim(), self.servers_url, queue.appender, tasks).await?;
+                let control = self.control.open(url.trim(), queue.appender, tasks).await?;
                 Api::with_control(config.clone(), reader, operations, control, tasks)
             }
         };
         crate::serve(&config, self.listener, api, tasks)?;
         Ok(())
-    }
-}
-
-async fn open_control(url: &str, servers_url: String, facts: KafkaAppender, tasks: &Tasks) -> anyhow::Result<Control> {
-    let database = Database::open(url).await?;
-    let objects = EmbeddedObjects::open(database.clone()).await?;
-    let config = ControlConfig {
-        servers_url,
-        ..ControlConfig::default()
-    };
-    Ok(Control::new(
-        config,
-        database,
-        Arc::new(objects),
-        Arc::new(Facts(facts)),
-        tasks,
-    ))
-}
-
-/// Facts about changes travel as the calls do.
-#[derive(Debug)]
-struct Facts(KafkaAppender);
-
-impl AuditSink for Facts {
-    fn append(&self, events: Vec<Event>) -> BoxFuture<'_, Result<(), anyhow::Error>> {
-        async move { Ok(self.0.append(&events).await?) }.boxed()
     }
 }
 

@@ -17,6 +17,8 @@ mod described;
 mod events;
 mod follow;
 mod identity;
+#[cfg(feature = "kube")]
+mod kubernetes;
 mod matrix;
 mod oidc;
 mod policy;
