@@ -225,10 +225,10 @@ impl Sessions {
             ..BackoffPolicy::default()
         });
         loop {
-            let now = changes.borrow_and_update().clone();
-            let Some((due, held)) = now.renew_at.zip(now.session) else {
+            let state = changes.borrow_and_update().clone();
+            let Some((due, old)) = state.renew_at.zip(state.session) else {
                 tokio::select! {
-                    changed = changes.changed() => changed.map_err(anyhow::Error::from)?,
+                    news = changes.changed() => news.map_err(anyhow::Error::from)?,
                     () = shutdown.requested() => return Ok(()),
                 }
                 continue;
@@ -244,7 +244,7 @@ impl Sessions {
             }
             let renewed = {
                 let _one = self.0.asking.lock().await;
-                self.ask(Some(held)).await
+                self.ask(Some(old)).await
             };
             match renewed {
                 Ok(_) => backoff.reset(),

@@ -251,6 +251,13 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Fault {
+        if cfg!(not(feature = "tls")) && self.base.starts_with("https:") {
+            return Fault::new(
+                Exit::Usage,
+                format!("{} needs TLS, which this build does not speak", self.base),
+            )
+            .hint("build it with TLS: cargo build -p cli --features tls");
+        }
         Fault::new(Exit::Failed, format!("no platform API answers at {}", self.base))
             .caused_by(error)
             .hint("start one with `mcp-runtime up`, or name another with --api-url")

@@ -13,5 +13,8 @@ mod text;
 use clap::Parser as _;
 
 fn main() -> std::process::ExitCode {
+    #[cfg(feature = "tls")]
+    // Whoever installed one before us means the same.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     render::finish(command::run(args::Cli::parse()))
 }
