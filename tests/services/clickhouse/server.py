@@ -1,9 +1,10 @@
 """ClickHouse's HTTP interface on the engine that the PyPI package chdb carries: a real ClickHouse without its server.
 
-    server.py FOLDER [--port N]
+    server.py FOLDER [--port N] [--forget]
 
 Prints `listening on 127.0.0.1:PORT` once it answers, keeps its data in FOLDER, and ends when its standard input does, so that it
-never outlives who started it. Killing it with SIGKILL and starting it on the same folder is what the fault tests do.
+never outlives who started it; with --forget it removes FOLDER
+then, too. Killing it with SIGKILL and starting it on the same folder is what the fault tests do.
 
 What a client of the real server can rely on here: queries in the body or in `query`, settings and `param_*` in the address or in a
 multipart body, `database`, `default_format`, chunked and block-compressed (`decompress=1`, LZ4 or none) bodies of inserts, errors
@@ -17,6 +18,7 @@ import http.server
 import os
 import queue
 import re
+import shutil
 import struct
 import sys
 import tempfile
@@ -199,6 +201,8 @@ class Server(http.server.ThreadingHTTPServer):
 def end_with_parent():
     while os.read(0, 4096):
         pass
+    if "--forget" in sys.argv:
+        shutil.rmtree(FOLDER, ignore_errors=True)
     os._exit(0)
 
 

@@ -107,7 +107,8 @@ impl Engine {
         let folder = self.folder.as_ref().expect("an engine of ours").path();
         let mut child = Command::new(Path::new(HERE).join("start.sh"))
             .arg(folder)
-            .args(["--port", &self.port.to_string()])
+            // Some engines are shared by all tests of a process and end with it.
+            .args(["--forget", "--port", &self.port.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
