@@ -23,7 +23,7 @@ pub(crate) struct MigrateArgs {
     #[arg(long)]
     apply: bool,
 
-    /// Options of sentinel-migrate, such as `-- --clickhouse-url http://127.0.0.1:8123`; CLICKHOUSE_URL, CLICKHOUSE_DB and the others of the
+    /// Options of sentinel-migrate, such as `-- --clickhouse-url http://127.0.0.1:8123`; `CLICKHOUSE_URL`, `CLICKHOUSE_DB` and the others of the
     /// environment hold as well
     #[arg(last = true, value_name = "OPTION")]
     options: Vec<String>,
