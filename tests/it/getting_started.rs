@@ -256,8 +256,45 @@ async fn from_nothing_to_a_governed_server_and_back() {
     assert!(said.contains("books in mcp-servers is ready"), "{said}");
 
     let token = walk.grants("first").await;
+    is_judged(&walk, &token).await;
+
+    let walk = walk.restart().await;
+    walk.is_ready("payments").await;
+    walk.is_ready("books").await;
+    let told = walk.calls(&token, &["list_invoices"]).await.expect("calls after a restart");
+    assert_eq!(by_tool(&told, "list_invoices")["ok"], true, "{told:?}");
+    walk.does(&["access", "session", "revoke", "first"]).await;
+    walk.refuses(&token, "session_revoked").await;
+
+    let token = walk.grants("second").await;
     let told = walk
-        .calls(&token, &["list_invoices", "refund_invoice={\"id\":\"inv-1\"}"])
+        .calls(&token, &["list_invoices"])
+        .await
+        .expect("calls with another session");
+    assert_eq!(by_tool(&told, "list_invoices")["ok"], true, "{told:?}");
+    walk.does(&["access", "grant", "delete", "cursor"]).await;
+    walk.refuses(&token, "no_matching_grant").await;
+
+    let logs = walk.does(&["server", "logs", "payments"]).await;
+    assert!(
+        logs.contains("started `./run-me serve --listen 127.0.0.1:") && logs.contains("{\"url\":"),
+        "{logs}"
+    );
+    assert_eq!(walk.does(&["sentinel", "logs", "server", "payments"]).await, logs);
+    seen_in_events(&walk).await;
+
+    let pid = pid_of(&walk.standalone, "payments");
+    let said = walk.does(&["server", "delete", "payments"]).await;
+    assert!(said.contains("payments in mcp-servers is retired"), "{said}");
+    ends(&pid).await;
+    assert!(!walk.does(&["server", "list"]).await.contains("payments"));
+    walk.standalone.stop().await;
+}
+
+/// One tool is allowed, the other refused with its reason, which can be asked for.
+async fn is_judged(walk: &Walk, token: &str) {
+    let told = walk
+        .calls(token, &["list_invoices", "refund_invoice={\"id\":\"inv-1\"}"])
         .await
         .expect("calls");
     assert_eq!(
@@ -293,38 +330,6 @@ async fn from_nothing_to_a_governed_server_and_back() {
         .does(&["server", "call", "payments", "list_invoices", "--agent", "cursor"])
         .await;
     assert!(said.contains("invoices"), "{said}");
-
-    let walk = walk.restart().await;
-    walk.is_ready("payments").await;
-    walk.is_ready("books").await;
-    let told = walk.calls(&token, &["list_invoices"]).await.expect("calls after a restart");
-    assert_eq!(by_tool(&told, "list_invoices")["ok"], true, "{told:?}");
-    walk.does(&["access", "session", "revoke", "first"]).await;
-    walk.refuses(&token, "session_revoked").await;
-
-    let token = walk.grants("second").await;
-    let told = walk
-        .calls(&token, &["list_invoices"])
-        .await
-        .expect("calls with another session");
-    assert_eq!(by_tool(&told, "list_invoices")["ok"], true, "{told:?}");
-    walk.does(&["access", "grant", "delete", "cursor"]).await;
-    walk.refuses(&token, "no_matching_grant").await;
-
-    let logs = walk.does(&["server", "logs", "payments"]).await;
-    assert!(
-        logs.contains("started `./run-me serve --listen 127.0.0.1:") && logs.contains("{\"url\":"),
-        "{logs}"
-    );
-    assert_eq!(walk.does(&["sentinel", "logs", "server", "payments"]).await, logs);
-    seen_in_events(&walk).await;
-
-    let pid = pid_of(&walk.standalone, "payments");
-    let said = walk.does(&["server", "delete", "payments"]).await;
-    assert!(said.contains("payments in mcp-servers is retired"), "{said}");
-    ends(&pid).await;
-    assert!(!walk.does(&["server", "list"]).await.contains("payments"));
-    walk.standalone.stop().await;
 }
 
 /// Calls and changes are in one record.
