@@ -202,7 +202,8 @@ pub(crate) fn challenge(metadata_url: &str, scopes: &[String], error: Option<&st
 
 /// Where the metadata of the server is that a request was made to.
 pub(crate) fn metadata_url(rules: &IdentityRules, host: Option<&HeaderValue>, site: &Site, path: &str) -> String {
-    let path = if site.mount().is_empty() { path } else { site.mount() };
+    // A server that owns every path is where its client called it; the others are at one path, whatever is asked for below it.
+    let path = if site.route.prefix.is_empty() { path } else { site.mount() };
     format!("{}{METADATA}{}", base(rules, host), path.trim_end_matches('/'))
 }
 
@@ -263,4 +264,40 @@ pub(crate) fn metadata<B>(shared: &Shared, request: &Request<B>) -> Option<Respo
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     Some(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{IdentityRules, metadata_url, resources};
+    use crate::route::{Route, RouteTable};
+
+    #[test]
+    fn the_metadata_is_told_for_the_address_that_the_client_used() {
+        let rules = IdentityRules {
+            external_base_url: Some("https://mcp.example.com/".to_owned()),
+            trusted_proxy: None,
+        };
+        let route = || Route::new("payments", "acme", "http://127.0.0.1:1".parse().unwrap());
+        let stripped = Route {
+            strip_prefix: "/payments".to_owned(),
+            ..route()
+        };
+        let url = "https://mcp.example.com/.well-known/oauth-protected-resource/payments/mcp";
+        for (route, path) in [
+            (stripped, "/payments/mcp"),
+            (route(), "/payments/mcp/"),
+            (route().at("payments"), "/payments/mcp/.endpoint/messages"),
+        ] {
+            let site = RouteTable::new(vec![route]).unwrap().find(path).unwrap();
+            assert_eq!(metadata_url(&rules, None, &site, path), url);
+            let is_certain = !site.mount().is_empty();
+            let own = resources(&rules, &site, "/payments/mcp");
+            assert_eq!(
+                own.contains(&"https://mcp.example.com/payments/mcp".to_owned()),
+                is_certain,
+                "{own:?}"
+            );
+            assert!(!resources(&rules, &site, "/other/mcp").contains(&"https://mcp.example.com/other/mcp".to_owned()));
+        }
+    }
 }
