@@ -450,7 +450,12 @@ fn asks_provider(route: &Route) -> bool {
 /// Whether a route is about accounts or objects.
 fn is_control(route: &Route) -> bool {
     let path = route.path.trim_start_matches("/api/v1/").trim_start_matches("/api/");
-    let analytics = ["user/analytics/", "runtime/server-events", "runtime/components", "runtime/actions/"];
+    let analytics = [
+        "user/analytics/",
+        "runtime/server-events",
+        "runtime/components",
+        "runtime/actions/",
+    ];
     let control = [
         "auth/",
         "user/",
