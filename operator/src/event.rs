@@ -32,6 +32,8 @@ const CALM: &[&str] = &[
     "WaitingForGateway",
     "NoCanary",
     "NotGoverned",
+    "NoGateways",
+    "Acknowledging",
 ];
 
 /// What is worth telling when `old` became `new`: what went wrong, and what is right again.
@@ -123,6 +125,7 @@ mod tests {
             condition("A", ConditionStatus::False, "ImagePullFailed"),
             condition("B", ConditionStatus::False, "ImagePullFailed"),
             condition("C", ConditionStatus::False, "NotPublished"),
+            condition("D", ConditionStatus::False, "NoGateways"),
         ];
         let told = news(&old, &new);
         assert_eq!(told.len(), 1);

@@ -29,7 +29,7 @@ fn built(options: &[&str], more: &Value) -> Vec<Value> {
         .collect()
 }
 
-fn kind<'a>(objects: &'a [Value], kind: Kind) -> &'a Value {
+fn kind(objects: &[Value], kind: Kind) -> &Value {
     objects.iter().find(|object| object["kind"] == kind.as_str()).unwrap()
 }
 

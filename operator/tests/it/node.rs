@@ -1,10 +1,10 @@
 //! A node of sorts: runs the pods of a namespace as processes of this machine.
 //!
-//! It does what a kubelet does, as far as governed servers need it: containers get their environment and their volumes (ConfigMaps,
+//! It does what a kubelet does, as far as governed servers need it: containers get their environment and their volumes (`ConfigMap`s,
 //! Secrets, projected tokens), are probed, and the pod's status says what became of them. Since all pods share one address, every port
 //! of a container is mapped to a free one, also where the environment names it. Images are programs of this repository, built if need be.
 //!
-//! ConfigMaps are mounted once and not kept current: a kubelet takes a minute or two for that, and tests show what comes before it.
+//! A `ConfigMap` is mounted once and not kept current: a kubelet takes a minute or two for that, and tests show what comes before it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -86,10 +86,14 @@ impl Node {
             }
             let running = self.pods.get_mut(&name).unwrap();
             for container in &mut running.containers {
-                if let Some(exit) = container.process.try_wait().unwrap() {
-                    let log = std::fs::read_to_string(&container.log).unwrap_or_default();
-                    panic!("container {} of {name} ended with {exit}: {log}", container.name);
-                }
+                let exit = container.process.try_wait().unwrap();
+                let log = || std::fs::read_to_string(&container.log).unwrap_or_default();
+                assert!(
+                    exit.is_none(),
+                    "container {} of {name} ended with {exit:?}: {}",
+                    container.name,
+                    log()
+                );
             }
             if !running.is_ready && running.containers.iter().all(Container::is_ready) {
                 running.is_ready = true;
@@ -114,7 +118,7 @@ impl Node {
                 return found;
             }
             assert!(
-                start.elapsed() < Duration::from_secs(120),
+                start.elapsed() < Duration::from_mins(2),
                 "waiting for {server} {what}; it is {:#}\n{}",
                 found["status"],
                 self.logs()
