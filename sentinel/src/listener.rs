@@ -59,10 +59,14 @@ impl Service<Request<Incoming>> for Split {
     }
 }
 
+/// Where the gateway tells clients which identity provider a server's tokens come from (RFC 9728); the server's path follows.
+const RESOURCE_METADATA: &str = "/.well-known/oauth-protected-resource/";
+
 /// Whether a path belongs to us and not to a server: by its first segment, so that nothing below a server's prefix is shadowed.
 fn is_ours(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    first.is_empty() || first == ".well-known" || RESERVED.contains(&first)
+    let is_told_by_gateway = path.starts_with(RESOURCE_METADATA);
+    first.is_empty() || RESERVED.contains(&first) || first == ".well-known" && !is_told_by_gateway
 }
 
 #[cfg(test)]
@@ -71,7 +75,15 @@ mod tests {
 
     #[test]
     fn nothing_below_a_servers_prefix_is_shadowed() {
-        for ours in ["/", "", "/api/v1/events", "/events", "/ready", "//ready"] {
+        for ours in [
+            "/",
+            "",
+            "/api/v1/events",
+            "/events",
+            "/ready",
+            "//ready",
+            "/.well-known/security.txt",
+        ] {
             assert!(is_ours(ours), "{ours}");
         }
         for servers in [
@@ -79,6 +91,7 @@ mod tests {
             "/payments/ready",
             "/payments/events",
             "/eventsx/mcp",
+            "/.well-known/oauth-protected-resource/payments/mcp",
             "/apis",
         ] {
             assert!(!is_ours(servers), "{servers}");
