@@ -58,9 +58,9 @@ pub(crate) enum ServerCommand {
     /// List servers
     #[command(after_help = "Examples:\n  mcp-runtime server list\n  mcp-runtime server list --team acme -o json")]
     List(ListArgs),
-    /// The same as `list`
-    #[command(after_help = "Example:\n  mcp-runtime server status")]
-    Status(ListArgs),
+    /// Tell how a server is, or all of them; on a cluster also its pods
+    #[command(after_help = "Examples:\n  mcp-runtime server status\n  mcp-runtime server status payments")]
+    Status(StatusArgs),
     /// Show one server
     #[command(after_help = "Example:\n  mcp-runtime server get payments -o yaml")]
     Get(NameArgs),
@@ -116,6 +116,14 @@ pub(crate) struct ListArgs {
     query: Option<String>,
     #[command(flatten)]
     kube: kube::KubeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Only this server
+    name: Option<String>,
+    #[command(flatten)]
+    servers: ListArgs,
 }
 
 #[derive(Debug, Args)]
@@ -204,7 +212,8 @@ pub(crate) async fn run(global: &Global, command: ServerCommand) -> Result<Done,
         ServerCommand::Build(command) => build::run(output, &command).await,
         ServerCommand::Schema => render::line(&metadata::schema()).map(|()| Done::Well),
         ServerCommand::Deploy(args) => deploy::run(&Client::new(global)?, output, &args).await,
-        ServerCommand::List(args) | ServerCommand::Status(args) => list(&Client::new(global)?, output, &args).await,
+        ServerCommand::List(args) => list(&Client::new(global)?, output, &args).await,
+        ServerCommand::Status(args) => status(&Client::new(global)?, output, &args).await,
         ServerCommand::Get(args) => {
             let server = find(&Client::new(global)?, &args.name, &args.place).await?;
             render::document(output, &server, one)?;
@@ -219,6 +228,17 @@ pub(crate) async fn run(global: &Global, command: ServerCommand) -> Result<Done,
         ServerCommand::Delete(args) => delete(&Client::new(global)?, output, &args).await,
         ServerCommand::ConnectConfig(args) => connect::run(global, &args).await,
     }
+}
+
+async fn status(client: &Client, output: Output, args: &StatusArgs) -> Result<Done, Fault> {
+    let Some(name) = &args.name else {
+        return list(client, output, &args.servers).await;
+    };
+    let servers = Servers {
+        servers: vec![find(client, name, &args.servers.place).await?],
+    };
+    render::document(output, &servers, table)?;
+    Ok(Done::Well)
 }
 
 async fn list(client: &Client, output: Output, args: &ListArgs) -> Result<Done, Fault> {

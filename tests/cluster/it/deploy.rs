@@ -223,7 +223,13 @@ fn compose_confines_every_service_and_refers_to_what_is_there() {
 fn images_run_as_nobody_and_hold_only_programs() {
     let text = std::fs::read_to_string(repository().join("deploy/containers/Containerfile")).expect("the container file");
     let stages: Vec<&str> = text.split("\nFROM ").skip(2).collect();
-    assert_eq!(stages.len(), 3);
+    assert_eq!(stages.len(), 5);
+    for program in ["mcp-gateway", "mcp-operator"] {
+        assert!(
+            text.contains(&format!(" AS {program}\n")),
+            "deploy/operator names an image {program}"
+        );
+    }
     for stage in stages {
         assert!(
             stage.contains("distroless") && stage.contains("\nUSER 65532:65532\n"),

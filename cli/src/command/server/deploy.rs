@@ -160,9 +160,9 @@ fn spec(args: &DeployArgs, entry: Option<&Entry>) -> Result<McpServerSpec, Fault
         let gateway = spec.gateway.get_or_insert_default();
         gateway.enabled = true;
         gateway.upstream_url = Some(upstream.clone());
-        if args.image.is_none() && entry.is_none_or(|entry| entry.image.is_none()) {
-            (spec.image, spec.image_tag) = (None, None);
-        }
+        // Something runs already: what the metadata names to run stays for the cluster.
+        (spec.image, spec.image_tag) = (None, None);
+        (spec.command, spec.args) = (Vec::new(), Vec::new());
     }
     spec.image = args.image.clone().or(spec.image);
     spec.image_tag = args.tag.clone().or(spec.image_tag);

@@ -103,8 +103,10 @@ async fn show(name: Option<&str>, namespace: Option<&str>, form: Output) -> Resu
 }
 
 /// The pods of all servers.
-async fn pods(namespace: Option<&str>) -> Result<Done, Fault> {
-    let mut words = vec!["get", "pods", "--selector", "app.kubernetes.io/managed-by=mcp-operator"];
+async fn pods(name: Option<&str>, namespace: Option<&str>) -> Result<Done, Fault> {
+    let server = name.map_or_else(String::new, |name| format!(",app={name}"));
+    let selector = format!("app.kubernetes.io/managed-by=mcp-runtime{server}");
+    let mut words = vec!["get", "pods", "--selector", &selector];
     words.extend(place(namespace, true));
     words.extend(["--output", "wide"]);
     kubectl(&words).await
@@ -121,7 +123,10 @@ pub(super) async fn run(global: &Global, output: Output, command: &ServerCommand
     match command {
         ServerCommand::Apply(args) => Some(apply(global, output, args).await),
         ServerCommand::List(args) if args.kube.use_kube => Some(show(None, args.place.namespace().as_deref(), output).await),
-        ServerCommand::Status(args) if args.kube.use_kube => Some(status(args.place.namespace().as_deref(), output).await),
+        ServerCommand::Status(args) if args.servers.kube.use_kube => {
+            let namespace = args.servers.place.namespace();
+            Some(status(args.name.as_deref(), namespace.as_deref(), output).await)
+        }
         ServerCommand::Get(args) if args.kube.use_kube => {
             Some(show(Some(&args.name), args.place.namespace().as_deref(), output).await)
         }
@@ -148,13 +153,13 @@ async fn logs(name: &str, namespace: Option<&str>, follow: bool) -> Result<Done,
 }
 
 /// Servers, and the pods that run them.
-async fn status(namespace: Option<&str>, output: Output) -> Result<Done, Fault> {
-    let shown = show(None, namespace, output).await?;
+async fn status(name: Option<&str>, namespace: Option<&str>, output: Output) -> Result<Done, Fault> {
+    let shown = show(name, namespace, output).await?;
     if output != Output::Table || shown == Done::ButNotWell {
         return Ok(shown);
     }
     render::line("")?;
-    pods(namespace).await
+    pods(name, namespace).await
 }
 
 fn place(namespace: Option<&str>, is_list: bool) -> Vec<&str> {
